@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* For kernel code: preemption control, spinlocks, wait queues. */
+#ifndef KSTACKSIM_SYNC_H
+#define KSTACKSIM_SYNC_H
+
+#include <kstacksim/common.h>
+
+KSS_BEGIN_DECLS
+
+/** No preemption of this thread until the matching kss_preempt_enable(). Context: kernel, hard irq. */
+KSS_API void kss_preempt_disable(void);
+/** Undoes one; switches at once if that was due and interrupts are on. Context: kernel, hard irq. */
+KSS_API void kss_preempt_enable(void);
+/** How deep preemption is disabled. Context: kernel, hard irq. */
+KSS_API int kss_preempt_count(void);
+
+/** A lock held for a short time, interrupts off. Never sleep with one held. */
+struct kss_spinlock {
+    unsigned locked;
+    const char *name;
+    const void *holder; /* the thread that has it */
+};
+#define KSS_SPINLOCK_INIT(n) { 0, n, NULL }
+KSS_API void kss_spinlock_init(struct kss_spinlock *lock, const char *name);
+/** Interrupts off, then the lock. Returns what kss_spin_unlock() needs. Context: kernel, hard irq. */
+KSS_API bool kss_spin_lock(struct kss_spinlock *lock);
+/** Releases it and restores interrupts. Context: kernel, hard irq. */
+KSS_API void kss_spin_unlock(struct kss_spinlock *lock, bool irqs_were_on);
+
+/** One sleeper on a wait queue; lives on the sleeper's kernel stack. */
+struct kss_waiter {
+    struct kss_waiter *next, *prev;
+    struct kss_thread *thread;
+    struct kss_wait_queue *queue; /* NULL when it is on none */
+    bool woken;
+};
+/** Where threads sleep. */
+struct kss_wait_queue {
+    struct kss_spinlock lock;
+    struct kss_waiter *first, *last;
+    const char *name;
+    unsigned count;
+};
+KSS_API void kss_wait_queue_init(struct kss_wait_queue *queue, const char *name);
+/** Puts the caller on the queue and makes it SLEEPING; then test the condition. Context: kernel. */
+KSS_API void kss_wait_prepare(struct kss_wait_queue *queue, struct kss_waiter *waiter);
+/** Gives up the CPU unless woken since kss_wait_prepare(). Context: kernel; sleeps. */
+KSS_API void kss_wait_sleep(void);
+/** Leaves the queue, RUNNING again. Context: kernel. */
+KSS_API void kss_wait_finish(struct kss_waiter *waiter);
+/** Was the caller killed, so that it should not sleep on? Context: kernel. */
+KSS_API bool kss_wait_killed(void);
+/** Wakes at most n sleepers, first come first (n 0: all). Returns how many. Context: kernel, hard irq. */
+KSS_API unsigned kss_wake_up(struct kss_wait_queue *queue, unsigned n);
+
+/** Sleeps until the condition holds; for I/O that must end. Context: kernel; sleeps. */
+#define kss_wait_event(queue, condition)                      \
+    do {                                                      \
+        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0 };    \
+        for (;;) {                                            \
+            kss_wait_prepare((queue), &kss_waiter_);          \
+            if (condition)                                    \
+                break;                                        \
+            kss_wait_sleep();                                 \
+        }                                                     \
+        kss_wait_finish(&kss_waiter_);                        \
+    } while (0)
+
+/** The same, but a kill ends it: 0 or -EINTR. */
+#define kss_wait_event_killable(queue, condition)             \
+    __extension__({                                           \
+        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0 };    \
+        int kss_result_ = 0;                                  \
+        for (;;) {                                            \
+            kss_wait_prepare((queue), &kss_waiter_);          \
+            if (condition)                                    \
+                break;                                        \
+            if (kss_wait_killed()) {                          \
+                kss_result_ = -4;                             \
+                break;                                        \
+            }                                                 \
+            kss_wait_sleep();                                 \
+        }                                                     \
+        kss_wait_finish(&kss_waiter_);                        \
+        kss_result_;                                          \
+    })
+
+KSS_END_DECLS
+#endif

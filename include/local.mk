@@ -1,0 +1,17 @@
+kssincludedir = $(includedir)/kstacksim
+kssinclude_HEADERS = \
+	include/kstacksim/common.h \
+	include/kstacksim/device.h \
+	include/kstacksim/irq.h \
+	include/kstacksim/kstack.h \
+	include/kstacksim/kstacksim.h \
+	include/kstacksim/machine.h \
+	include/kstacksim/process.h \
+	include/kstacksim/report.h \
+	include/kstacksim/sched.h \
+	include/kstacksim/sync.h \
+	include/kstacksim/syscall.h \
+	include/kstacksim/trace.h \
+	include/kstacksim/trap.h \
+	include/kstacksim/uaccess.h
+nodist_kssinclude_HEADERS = include/kstacksim/version.h

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* A CPU's life in the kernel: boot, idle, halt. */
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Nothing to run: waits for an interrupt. One that arrives between the test and the wait is pending,
+   since interrupts are off, and the wait returns at once. */
+static void idle_loop(void)
+{
+    struct kss_thread *t = kssi_current();
+    struct kss_machine *m = t->machine;
+    for (;;) {
+        kssi_irq_disable();
+        while (!m->stopping && !(t->ti->flags & KSS_TI_NEED_RESCHED)) {
+            m->platform->wait_for_interrupt();
+            kssi_irq_enable(); /* what has come is handled here */
+            kssi_irq_disable();
+        }
+        if (m->stopping)
+            kssi_cpu_abort();
+        kssi_irq_enable();
+        kssi_schedule(KSS_SWITCH_YIELD);
+    }
+}
+
+/* CPU 0's idle thread brings up the rest of the kernel, since it is the first that may. */
+static void idle_main(void)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kss_machine *m = cpu->machine;
+    if (cpu->index == 0) {
+        int r = kssi_sched_start(m);
+        if (r == 0)
+            r = kssi_boot_init(m);
+        if (r < 0) {
+            m->stop_reason = r;
+            m->stopping = true;
+        }
+    }
+    idle_loop();
+}
+
+static struct kss_thread *make_idle(struct kssi_cpu *cpu)
+{
+    struct kss_spawn_attr attr = { .name = "idle" };
+    int error = 0;
+    struct kss_thread *t = kssi_thread_new(cpu->machine, &attr, NULL, NULL, idle_main, &error);
+    if (!t)
+        return NULL;
+    t->tid = -(int)cpu->index;
+    t->cpu = cpu->index;
+    t->priority = 0;
+    return t;
+}
+
+void kssi_cpu_main(struct kssi_cpu *cpu)
+{
+    struct kss_machine *m = cpu->machine;
+    m->platform->load_vector_table(&m->vectors);
+    /* From the host thread's own stack to the idle thread's, which is RUNNING from now on. Idle is left
+       only at halt, and then by switching back here. */
+    struct kss_thread *t = cpu->idle;
+    kssi_set_state(t, KSS_THREAD_RUNNING);
+    t->on_cpu = true;
+    t->run_start = kssi_now(m);
+    cpu->current = t;
+    cpu->switched_from = t;
+    cpu->stacks.task = (struct kssi_range){ (uintptr_t)t->ti, (uintptr_t)t->ti + t->kstack_arena->size };
+    m->platform->load_kernel_sp(t->user_frame);
+    kss_spinlock_init(&m->sched_lock, "scheduler");
+    m->sched_lock.locked = 1; /* the first switch is finished like any other */
+    m->platform->context_switch(cpu->boot_context, t->context);
+    cpu->halted = true;
+}
+
+/* Leaves whatever the CPU was doing, for good: back to the host thread's stack. */
+void kssi_cpu_abort(void)
+{
+    kssi_irq_disable();
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kss_machine *m = cpu->machine;
+    struct kss_thread *t = cpu->current;
+    if (!m->stopping && !m->stop_reason)
+        m->stop_reason = -EFAULT;
+    m->stopping = true;
+    for (unsigned i = 0; i < m->cpus; i++)
+        if (&m->cpu[i] != cpu)
+            m->platform->raise(m, i, KSS_LINE_STOP, 1);
+    /* Locks that this CPU holds would stay held for ever. */
+    if (m->sched_lock.holder == t)
+        m->sched_lock.locked = 0;
+    if (m->tree_lock.holder == t)
+        m->tree_lock.locked = 0;
+    /* The interrupted work can be looked at afterwards: its context is where it stopped. */
+    t->context_saved = true;
+    m->platform->context_switch(t->context, cpu->boot_context);
+    __builtin_unreachable();
+}
+
+int kssi_cpu_init(struct kssi_cpu *cpu)
+{
+    struct kss_machine *m = cpu->machine;
+    size_t cache = m->config.kstack_cache;
+    cpu->boot_context = aligned_alloc(64, (m->platform->context_size + 63) & ~(size_t)63);
+    cpu->kstacks.low = calloc(cache + 1, sizeof(uintptr_t));
+    cpu->ustacks.low = calloc(cache + 1, sizeof(uintptr_t));
+    if (!cpu->boot_context || !cpu->kstacks.low || !cpu->ustacks.low)
+        return kssi_error(-ENOMEM, "no host memory for CPU %u", cpu->index);
+    int r = kssi_cpu_stacks_init(cpu);
+    if (r < 0)
+        return r;
+    if (m->config.latency) {
+        for (unsigned i = 0; i < KSS_IRQ_LINES; i++) {
+            cpu->to_handler[i] = kssi_histogram_new();
+            cpu->handler[i] = kssi_histogram_new();
+            if (!cpu->to_handler[i] || !cpu->handler[i])
+                return kssi_error(-ENOMEM, "no host memory for latency histograms");
+        }
+    }
+    cpu->idle = make_idle(cpu);
+    return cpu->idle ? 0 : -ENOMEM;
+}
+
+void kssi_cpu_fini(struct kssi_cpu *cpu)
+{
+    for (unsigned i = 0; i < KSS_IRQ_LINES; i++) {
+        free(cpu->to_handler[i]);
+        free(cpu->handler[i]);
+    }
+    free(cpu->kstacks.low);
+    free(cpu->ustacks.low);
+    free(cpu->boot_context);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dispatch queues, as in Linux's sched_ext: first come first served, or in the order of a virtual
+ * time (a red-black tree). One local queue a CPU, one global, any number of the class's own.
+ * Everything here runs with sched_lock held.
+ */
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int compare(struct kss_thread *a, struct kss_thread *b)
+{
+    if (a->dsq.vtime != b->dsq.vtime)
+        return a->dsq.vtime < b->dsq.vtime ? -1 : 1;
+    return a->dsq.order < b->dsq.order ? -1 : a->dsq.order > b->dsq.order;
+}
+
+RB_HEAD(dsq_tree, kss_thread);
+
+struct kssi_dsq {
+    uint64_t id;
+    unsigned count;
+    TAILQ_HEAD(, kss_thread) fifo;
+    struct dsq_tree tree;
+    struct kssi_dsq *next;
+};
+
+RB_PROTOTYPE_INTERNAL(dsq_tree, kss_thread, dsq.tree, compare, static __attribute__((unused)))
+RB_GENERATE_INTERNAL(dsq_tree, kss_thread, dsq.tree, compare, static __attribute__((unused)))
+
+struct kssi_dsq *kssi_dsq_new(struct kss_machine *m, uint64_t id)
+{
+    struct kssi_dsq *q = calloc(1, sizeof *q);
+    if (!q)
+        return NULL;
+    q->id = id;
+    TAILQ_INIT(&q->fifo);
+    RB_INIT(&q->tree);
+    q->next = m->dsqs;
+    m->dsqs = q;
+    return q;
+}
+
+void kssi_dsq_free_all(struct kss_machine *m)
+{
+    while (m->dsqs) {
+        struct kssi_dsq *q = m->dsqs;
+        m->dsqs = q->next;
+        free(q);
+    }
+}
+
+struct kssi_dsq *kssi_dsq_next(struct kssi_dsq *q)
+{
+    return q->next;
+}
+
+unsigned kssi_dsq_count(const struct kssi_dsq *q)
+{
+    return q->count;
+}
+
+static struct kssi_dsq *find(struct kss_machine *m, uint64_t id)
+{
+    if (id == KSS_DSQ_GLOBAL)
+        return m->global;
+    if (id == KSS_DSQ_LOCAL)
+        return kssi_this_cpu()->local;
+    if (id & KSS_DSQ_LOCAL_ON) {
+        uint64_t cpu = id & ~KSS_DSQ_LOCAL_ON;
+        return cpu < m->cpus ? m->cpu[cpu].local : NULL;
+    }
+    for (struct kssi_dsq *q = m->dsqs; q; q = q->next)
+        if (q->id == id)
+            return q;
+    return NULL;
+}
+
+static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_vtime, uint64_t vtime)
+{
+    struct kssi_dsq *q = find(t->machine, id);
+    if (!q)
+        return kssi_error(-EINVAL, "dispatch queue %#llx does not exist", (unsigned long long)id);
+    if (t->dsq.queue)
+        return kssi_error(-EINVAL, "thread %d is in a dispatch queue already", t->tid);
+    if (by_vtime && (id >> 61))
+        return kssi_error(-EINVAL, "the local and global queues have no order by virtual time");
+    t->slice_ns = slice_ns == KSS_SLICE_DEFAULT ? t->machine->config.timeslice_ns : slice_ns;
+    t->dsq.queue = q;
+    t->dsq.by_vtime = by_vtime;
+    t->dsq.vtime = vtime;
+    t->dsq.order = t->machine->dsq_order++;
+    if (by_vtime)
+        RB_INSERT(dsq_tree, &q->tree, t);
+    else
+        TAILQ_INSERT_TAIL(&q->fifo, t, dsq.fifo);
+    q->count++;
+    return 0;
+}
+
+int kss_dsq_insert(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns, unsigned flags)
+{
+    (void)flags;
+    if (!kssi_require_kernel())
+        return -EPERM;
+    return insert(t, dsq, slice_ns, false, 0);
+}
+
+int kss_dsq_insert_vtime(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns, uint64_t vtime,
+                         unsigned flags)
+{
+    (void)flags;
+    if (!kssi_require_kernel())
+        return -EPERM;
+    return insert(t, dsq, slice_ns, true, vtime);
+}
+
+static struct kss_thread *first(struct kssi_dsq *q)
+{
+    struct kss_thread *t = TAILQ_FIRST(&q->fifo);
+    return t ? t : RB_MIN(dsq_tree, &q->tree);
+}
+
+void kssi_dsq_remove(struct kss_thread *t)
+{
+    struct kssi_dsq *q = t->dsq.queue;
+    if (!q)
+        return;
+    if (t->dsq.by_vtime)
+        RB_REMOVE(dsq_tree, &q->tree, t);
+    else
+        TAILQ_REMOVE(&q->fifo, t, dsq.fifo);
+    q->count--;
+    t->dsq.queue = NULL;
+}
+
+struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q)
+{
+    struct kss_thread *t = first(q);
+    if (t)
+        kssi_dsq_remove(t);
+    return t;
+}
+
+bool kssi_dsq_contains(struct kssi_dsq *q, const struct kss_thread *t)
+{
+    struct kss_thread *i;
+    TAILQ_FOREACH (i, &q->fifo, dsq.fifo)
+        if (i == t)
+            return true;
+    RB_FOREACH (i, dsq_tree, &q->tree)
+        if (i == t)
+            return true;
+    return false;
+}
+
+int kss_dsq_create(struct kss_machine *m, uint64_t id)
+{
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (id == 0 || id > (1ull << 32))
+        return kssi_error(-EINVAL, "dispatch queue id %#llx: 1 to 2^32 are a class's own",
+                          (unsigned long long)id);
+    if (find(m, id))
+        return kssi_error(-EEXIST, "dispatch queue %#llx exists", (unsigned long long)id);
+    return kssi_dsq_new(m, id) ? 0 : kssi_error(-ENOMEM, "no memory for a dispatch queue");
+}
+
+bool kss_dsq_move_to_local(uint64_t id)
+{
+    if (!kssi_require_kernel())
+        return false;
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kssi_dsq *q = find(cpu->machine, id);
+    struct kss_thread *t = q && q != cpu->local ? kssi_dsq_pop(q) : NULL;
+    if (!t)
+        return false;
+    uint64_t slice = t->slice_ns;
+    insert(t, KSS_DSQ_LOCAL, slice, false, 0);
+    t->slice_ns = slice;
+    return true;
+}
+
+unsigned kss_dsq_length(uint64_t id)
+{
+    struct kssi_dsq *q = kssi_require_kernel() ? find(kssi_this_cpu()->machine, id) : NULL;
+    return q ? q->count : 0;
+}
+
+struct kss_thread *kss_dsq_first(uint64_t id)
+{
+    struct kssi_dsq *q = kssi_require_kernel() ? find(kssi_this_cpu()->machine, id) : NULL;
+    return q ? first(q) : NULL;
+}

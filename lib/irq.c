@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/* Hard irqs: from the controller's line to the driver's handler. */
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct handling {
+    struct kssi_cpu *cpu;
+    unsigned line;
+    uint64_t raised_ns;
+};
+
+static void note_latency(struct kssi_cpu *cpu, struct kssi_histogram **where, uint64_t from, uint64_t to)
+{
+    (void)cpu;
+    if (*where && from && to >= from)
+        kssi_histogram_add(*where, to - from);
+}
+
+static void run_handler(void *arg)
+{
+    struct handling *h = arg;
+    struct kssi_cpu *cpu = h->cpu;
+    struct kss_machine *m = cpu->machine;
+    struct kssi_irq_desc *desc = &m->irq[h->line];
+    uint64_t start = 0;
+    if (unlikely(m->config.latency)) {
+        start = kssi_now(m);
+        note_latency(cpu, &cpu->to_handler[h->line], h->raised_ns, start);
+    }
+    KSSI_TRACE(m, KSS_TR_ISR_IN, h->line, (uintptr_t)__builtin_frame_address(0), 0, 0);
+    if (likely(desc->handler != NULL)) {
+        desc->handler(h->line, desc->arg);
+    } else {
+        desc->unhandled++;
+        kss_irq_eoi(h->line);
+    }
+    kssi_irq_disable(); /* whatever the handler left */
+    KSSI_TRACE(m, KSS_TR_ISR_OUT, h->line, 0, 0, 0);
+    if (unlikely(m->config.latency))
+        note_latency(cpu, &cpu->handler[h->line], start, kssi_now(m));
+}
+
+void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    struct handling h = { cpu, tf->vector - KSS_VEC_IRQ, tf->raised_ns };
+    (void)arg;
+    cpu->stats.interrupts++;
+    cpu->irq_depth++;
+    if (cpu->stacks.irq.high && cpu->irq_depth == 1 && !tf->stack) {
+        /* thread_info there names the interrupted thread: `current` works on this stack too. */
+        ((struct kss_thread_info *)cpu->stacks.irq.low)->thread = cpu->current;
+        kssi_call_on_stack(cpu->stacks.irq.high & ~(uintptr_t)63, run_handler, &h);
+    } else {
+        run_handler(&h);
+    }
+    cpu->irq_depth--;
+}
+
+/* ---- the machine's own lines ------------------------------------------------------------------ */
+
+static void on_tick(unsigned line, void *arg)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    (void)arg;
+    kssi_timer_expire(cpu->machine);
+    kssi_sched_tick(cpu);
+    kss_irq_eoi(line);
+}
+
+static void on_stop(unsigned line, void *arg)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    (void)arg;
+    kssi_set_need_resched(cpu->current);
+    kss_irq_eoi(line);
+}
+
+static void set_name(struct kss_machine *m, unsigned line, const char *name)
+{
+    snprintf(m->irq[line].name, sizeof m->irq[line].name, "%s", name ? name : "");
+}
+
+void kssi_irq_init(struct kss_machine *m)
+{
+    m->irq[KSS_LINE_TIMER].handler = on_tick;
+    set_name(m, KSS_LINE_TIMER, "timer");
+    m->irq[KSS_LINE_STOP].handler = on_stop;
+    set_name(m, KSS_LINE_STOP, "stop");
+}
+
+/* ---- public ----------------------------------------------------------------------------------- */
+
+static int check_line(struct kss_machine *m, unsigned line)
+{
+    int r = kssi_require_config(m);
+    if (r == 0 && line >= KSS_IRQ_LINES)
+        r = kssi_error(-EINVAL, "IRQ line %u: lines are 0 to %d", line, KSS_IRQ_LINES - 1);
+    return r;
+}
+
+int kss_irq_request(struct kss_machine *m, unsigned line, kss_irq_fn handler, void *arg,
+                    const char *name)
+{
+    int r = check_line(m, line);
+    if (r < 0)
+        return r;
+    if (!handler)
+        return kssi_error(-EINVAL, "IRQ line %u: the handler is NULL", line);
+    bool on = kssi_this_cpu() && kssi_irq_save();
+    if (m->irq[line].handler) {
+        r = kssi_error(-EBUSY, "IRQ line %u is taken by %s", line, m->irq[line].name);
+    } else {
+        m->irq[line].arg = arg;
+        set_name(m, line, name);
+        m->irq[line].handler = handler;
+    }
+    if (on)
+        kssi_irq_enable();
+    return r;
+}
+
+int kss_irq_free(struct kss_machine *m, unsigned line)
+{
+    int r = check_line(m, line);
+    if (r < 0)
+        return r;
+    if (!m->irq[line].handler)
+        return kssi_error(-ENOENT, "IRQ line %u has no handler", line);
+    bool on = kssi_this_cpu() && kssi_irq_save();
+    m->irq[line].handler = NULL;
+    m->irq[line].arg = NULL;
+    if (on)
+        kssi_irq_enable();
+    return 0;
+}
+
+int kss_irq_set_priority(struct kss_machine *m, unsigned line, unsigned priority)
+{
+    int r = check_line(m, line);
+    if (r < 0)
+        return r;
+    if (priority > KSS_IRQ_PRIO_MAX)
+        return kssi_error(-EINVAL, "priority %u of IRQ line %u: 0 to %d", priority, line,
+                          KSS_IRQ_PRIO_MAX);
+    m->platform->set_line_priority(m, line, priority);
+    return 0;
+}
+
+int kss_irq_mask(struct kss_machine *m, unsigned line)
+{
+    int r = check_line(m, line);
+    if (r == 0)
+        m->platform->set_mask(m, line, true);
+    return r;
+}
+
+int kss_irq_unmask(struct kss_machine *m, unsigned line)
+{
+    int r = check_line(m, line);
+    if (r == 0)
+        m->platform->set_mask(m, line, false);
+    return r;
+}
+
+int kss_irq_raise(struct kss_machine *m, unsigned cpu, unsigned line)
+{
+    if (kssi_this_cpu())
+        kssi_require_kernel();
+    if (!m || m->magic != KSSI_MACHINE_MAGIC || line >= KSS_IRQ_LINES || cpu >= m->cpus)
+        return -EINVAL; /* no sentence: host signal handlers may call this */
+    KSSI_TRACE(m, KSS_TR_RAISE, line, cpu, 0, 0);
+    return m->platform->raise(m, cpu, line, 1);
+}
+
+int kss_irq_eoi(unsigned line)
+{
+    if (!kssi_require_kernel())
+        return -EPERM;
+    if (line >= KSS_IRQ_LINES)
+        return kssi_error(-EINVAL, "IRQ line %u: lines are 0 to %d", line, KSS_IRQ_LINES - 1);
+    struct kss_machine *m = kssi_this_cpu()->machine;
+    KSSI_TRACE(m, KSS_TR_EOI, line, 0, 0, 0);
+    int r = m->platform->eoi(line);
+    return r < 0 ? kssi_error(r, "end of interrupt for line %u, which is not in service", line) : 0;
+}
+
+int kss_irq_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *stats)
+{
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (line >= KSS_IRQ_LINES || cpu >= m->cpus || !stats)
+        return kssi_error(-EINVAL, "line %u of CPU %u: no such line or CPU", line, cpu);
+    memset(stats, 0, sizeof *stats);
+    m->platform->line_stats(m, cpu, line, stats);
+    stats->unhandled = m->irq[line].unhandled;
+    snprintf(stats->name, sizeof stats->name, "%s", m->irq[line].name);
+    return 0;
+}
+
+int kss_irq_latency(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_latency *to_handler,
+                    struct kss_latency *handler)
+{
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (line >= KSS_IRQ_LINES || cpu >= m->cpus)
+        return kssi_error(-EINVAL, "line %u of CPU %u: no such line or CPU", line, cpu);
+    struct kssi_cpu *c = &m->cpu[cpu];
+    if (!c->to_handler[line])
+        return kssi_error(-ENODATA, "kss_config.latency is off: nothing was measured");
+    if (to_handler)
+        kssi_histogram_read(c->to_handler[line], to_handler);
+    if (handler)
+        kssi_histogram_read(c->handler[line], handler);
+    return 0;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Kernel stacks. From high to low:
+ *
+ *   trap frame of the last entry from user mode, always at the same place
+ *   kernel frames, nested trap frames
+ *   poison
+ *   thread_info, its last word the canary: what an overflow hits first
+ *
+ * Freed stacks of the default size stay ready in a per-CPU cache, poisoned again as far as they were
+ * used, so that nothing of the former owner can be read.
+ */
+#include "kernel.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define POISON_CHUNK 4096
+
+static uint64_t poison[POISON_CHUNK / 8];
+
+void kssi_poison_init(void)
+{
+    for (size_t i = 0; i < POISON_CHUNK / 8; i++)
+        poison[i] = KSS_STACK_POISON;
+}
+
+static void fill_poison(uintptr_t from, uintptr_t to)
+{
+    for (; to - from >= POISON_CHUNK; from += POISON_CHUNK)
+        memcpy((void *)from, poison, POISON_CHUNK);
+    memcpy((void *)from, poison, to - from);
+}
+
+/* Bytes from the top down to the deepest word that is not poison. */
+size_t kssi_kstack_high_water(uintptr_t low, size_t size, bool poisoned)
+{
+    uintptr_t p = low + sizeof(struct kss_thread_info), high = low + size;
+    if (!poisoned)
+        return 0;
+    while (high - p >= POISON_CHUNK && memcmp((void *)p, poison, POISON_CHUNK) == 0)
+        p += POISON_CHUNK;
+    while (p < high && *(uint64_t *)p == KSS_STACK_POISON)
+        p += 8;
+    return high - p;
+}
+
+uintptr_t kssi_kstack_user_frame(uintptr_t low, size_t size)
+{
+    return (low + size - kssi_frame_size()) & ~(uintptr_t)63;
+}
+
+struct kss_thread_info *kssi_kstack_prepare(uintptr_t low, struct kss_thread *t, uint64_t canary)
+{
+    struct kss_thread_info *ti = (struct kss_thread_info *)low;
+    *ti = (struct kss_thread_info){ .magic = KSS_THREAD_INFO_MAGIC, .thread = t, .canary = canary };
+    return ti;
+}
+
+static void forget(struct kss_machine *m, uintptr_t low, size_t size, size_t high_water)
+{
+    if (m->config.poison)
+        fill_poison(low + size - high_water, low + size);
+    else
+        memset((void *)low, 0, size);
+    memset((void *)low, 0, sizeof(struct kss_thread_info));
+}
+
+uintptr_t kssi_kstack_alloc(struct kss_machine *m, size_t size, struct kssi_arena **arena)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    bool on = kss_spin_lock(&m->tree_lock);
+    struct kssi_arena *a = kssi_arena_get(m, size, true);
+    uintptr_t low = 0;
+    bool hit = false;
+    if (a && cpu && size == m->config.kstack_size && cpu->kstacks.count) {
+        low = cpu->kstacks.low[--cpu->kstacks.count];
+        hit = true;
+    } else if (a) {
+        low = kssi_arena_take(m, a);
+        if (low && m->config.poison)
+            fill_poison(low + sizeof(struct kss_thread_info), low + size);
+    }
+    if (low) {
+        m->kstack_allocs++;
+        m->kstack_hits += hit;
+        m->kstack_live++;
+    }
+    kss_spin_unlock(&m->tree_lock, on);
+    *arena = a;
+    if (low)
+        KSSI_TRACE(m, KSS_TR_STACK_ALLOC, low, size, hit, 0);
+    return low;
+}
+
+void kssi_kstack_free(struct kss_machine *m, struct kssi_arena *a, uintptr_t low, size_t *high_water)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    size_t deepest = kssi_kstack_high_water(low, a->size, m->config.poison);
+    if (high_water)
+        *high_water = deepest;
+    KSSI_TRACE(m, KSS_TR_STACK_FREE, low, a->size, deepest, 0);
+    bool cached = cpu && a->size == m->config.kstack_size;
+    if (cached)
+        forget(m, low, a->size, deepest);
+    bool on = kss_spin_lock(&m->tree_lock);
+    if (cached && cpu->kstacks.count < m->config.kstack_cache)
+        cpu->kstacks.low[cpu->kstacks.count++] = low;
+    else
+        kssi_arena_give(m, a, low);
+    m->kstack_live--;
+    kss_spin_unlock(&m->tree_lock, on);
+}
+
+uintptr_t kssi_ustack_alloc(struct kss_machine *m, size_t size, struct kssi_arena **arena)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    bool on = kss_spin_lock(&m->tree_lock);
+    struct kssi_arena *a = kssi_arena_get(m, size, false);
+    uintptr_t low = 0;
+    if (a && cpu && size == m->config.user_stack_size && cpu->ustacks.count)
+        low = cpu->ustacks.low[--cpu->ustacks.count];
+    else if (a)
+        low = kssi_arena_take(m, a);
+    kss_spin_unlock(&m->tree_lock, on);
+    *arena = a;
+    return low;
+}
+
+void kssi_ustack_free(struct kss_machine *m, struct kssi_arena *a, uintptr_t low)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    bool on = kss_spin_lock(&m->tree_lock);
+    if (cpu && a->size == m->config.user_stack_size && cpu->ustacks.count < m->config.kstack_cache)
+        cpu->ustacks.low[cpu->ustacks.count++] = low;
+    else
+        kssi_arena_give(m, a, low);
+    kss_spin_unlock(&m->tree_lock, on);
+}
+
+void kssi_kstack_attach(struct kss_thread *t, uintptr_t low, struct kssi_arena *arena)
+{
+    t->ti = kssi_kstack_prepare(low, t, t->canary);
+    t->kstack_arena = arena;
+    t->user_frame = kssi_kstack_user_frame(low, arena->size);
+}
+
+/* Not on the stack that goes: the caller runs on another one. */
+void kssi_kstack_detach(struct kss_thread *t)
+{
+    if (!t->ti)
+        return;
+    uintptr_t low = (uintptr_t)t->ti;
+    KSS_ASSERT((struct kss_thread_info *)kssi_thread_info() != t->ti || !kssi_this_cpu());
+    t->ti = NULL;
+    t->user_frame = 0;
+    t->context_saved = false;
+    kssi_kstack_free(t->machine, t->kstack_arena, low, &t->high_water);
+}
+
+/* ---- stacks at the first entry ---------------------------------------------------------------- */
+
+void kssi_spare_stack_get(struct kssi_cpu *cpu)
+{
+    struct kssi_arena *a;
+    cpu->spare_stack = kssi_kstack_alloc(cpu->machine, cpu->machine->config.kstack_size, &a);
+    if (!cpu->spare_stack)
+        kssi_panic(KSS_REPORT_INVARIANT, "no kernel stack is left for CPU %u's next thread", cpu->index);
+}
+
+/* At a thread's first entry from user mode: the stack it started on is its own from now on. */
+void kssi_spare_stack_adopt(struct kssi_cpu *cpu, struct kss_thread *t)
+{
+    KSS_ASSERT((uintptr_t)t->ti == cpu->spare_stack);
+    t->kstack_arena = kssi_arena_get(t->machine, t->machine->config.kstack_size, true);
+    cpu->spare_stack = 0;
+}
+
+bool kssi_kstack_canary_ok(const struct kss_thread *t)
+{
+    return !t->machine->config.canary ||
+           (t->ti->canary == t->canary && t->ti->magic == KSS_THREAD_INFO_MAGIC);
+}
+
+/* ---- the CPUs' own stacks --------------------------------------------------------------------- */
+
+#define CPU_STACK_MIN 65536u /* the double fault's: reports are built there */
+
+static int cpu_stack(struct kssi_cpu *cpu, struct kssi_range *range)
+{
+    struct kss_machine *m = cpu->machine;
+    struct kssi_arena *a;
+    size_t size = m->config.kstack_size > CPU_STACK_MIN ? m->config.kstack_size : CPU_STACK_MIN;
+    uintptr_t low = kssi_kstack_alloc(m, size, &a);
+    if (!low)
+        return kssi_error(-ENOMEM, "no stack of %zu bytes for CPU %u", size, cpu->index);
+    kssi_kstack_prepare(low, NULL, kssi_random(m));
+    range->high = low + size;
+    range->low = low;
+    return 0;
+}
+
+int kssi_vector_stack_get(struct kssi_cpu *cpu, unsigned index)
+{
+    return cpu->stacks.vector[index].high ? 0 : cpu_stack(cpu, &cpu->stacks.vector[index]);
+}
+
+int kssi_cpu_stacks_init(struct kssi_cpu *cpu)
+{
+    struct kss_machine *m = cpu->machine;
+    int r = kssi_vector_stack_get(cpu, 1); /* double fault */
+    if (r == 0)
+        r = kssi_vector_stack_get(cpu, 7); /* reports, and leaving for good */
+    if (r == 0 && m->config.irq_stacks == KSS_IRQ_STACKS_PER_CPU)
+        r = cpu_stack(cpu, &cpu->stacks.irq);
+    for (unsigned i = 0; i < KSS_VECTORS && r == 0; i++)
+        if (m->vectors.gate[i].stack)
+            r = kssi_vector_stack_get(cpu, m->vectors.gate[i].stack);
+    return r;
+}

@@ -1,0 +1,49 @@
+# The kernel: it sees include/ and lib/, and no host.
+noinst_LTLIBRARIES += lib/libkernel.la
+lib_libkernel_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/lib $(BSD_CFLAGS)
+lib_libkernel_la_CFLAGS = $(AM_CFLAGS)
+lib_libkernel_la_SOURCES = \
+	lib/kernel.h \
+	lib/platform.h \
+	lib/arena.c \
+	lib/check.c \
+	lib/console_driver.c \
+	lib/cpu.c \
+	lib/disk_driver.c \
+	lib/dsq.c \
+	lib/error.c \
+	lib/exit.c \
+	lib/fault.c \
+	lib/file.c \
+	lib/histogram.c \
+	lib/irq.c \
+	lib/kdraw.c \
+	lib/kstack.c \
+	lib/kview.c \
+	lib/machine.c \
+	lib/narrate.c \
+	lib/preempt.c \
+	lib/process.c \
+	lib/report.c \
+	lib/sched.c \
+	lib/sched_api.c \
+	lib/sched_priority.c \
+	lib/sched_rr.c \
+	lib/spinlock.c \
+	lib/state.c \
+	lib/syscall.c \
+	lib/thread.c \
+	lib/timer.c \
+	lib/trace.c \
+	lib/trap.c \
+	lib/uaccess.c \
+	lib/ustub.c \
+	lib/waitq.c
+
+lib_LTLIBRARIES += libkstacksim.la
+libkstacksim_la_SOURCES =
+libkstacksim_la_LIBADD = lib/libkernel.la sim/libmachine.la $(UNWIND_LIBS) -lpthread
+libkstacksim_la_LDFLAGS = -version-info 0:0:0 -no-undefined \
+	-Wl,--version-script=$(top_srcdir)/lib/libkstacksim.map
+EXTRA_libkstacksim_la_DEPENDENCIES = $(top_srcdir)/lib/libkstacksim.map
+EXTRA_DIST += lib/libkstacksim.map

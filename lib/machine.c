@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT */
+/* A machine's life: configuration, creation, run, end. */
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VECTOR_STACK_MIN 65536u /* see kstack.c: the CPUs' own stacks */
+
+uintptr_t kssi_stack_mask;
+static unsigned machines_alive; /* with this mask */
+static struct kss_spinlock registry = KSS_SPINLOCK_INIT("machines");
+
+void kss_config_init(struct kss_config *c)
+{
+    if (!c)
+        return;
+    *c = (struct kss_config){
+        .struct_size = sizeof *c,
+        .cpus = 1,
+        .tick_hz = 250,
+        .max_threads = 4096,
+        .kstack_size = 32768,
+        .kstack_max = 65536,
+        .user_stack_size = 262144,
+        .kstack_cache = 64,
+        .canary = true,
+        .poison = true,
+        .sched = &kss_sched_rr,
+        .timeslice_ns = 4000000,
+        .trace_events = 16384,
+    };
+}
+
+size_t kss_kstack_min_size(void)
+{
+    if (!kssi_frame_size() && kssi_platform_live.probe() < 0)
+        return 0;
+    size_t need = 2 * kssi_frame_size() + 1024, size = 4096;
+    while (size < need)
+        size *= 2;
+    return size;
+}
+
+/* ---- configuration ---------------------------------------------------------------------------- */
+
+static bool power_of_two(size_t n)
+{
+    return n && !(n & (n - 1));
+}
+
+static bool in_range(uint64_t v, uint64_t low, uint64_t high)
+{
+    return v >= low && v <= high;
+}
+
+#define RANGE(field, low, high)                                                                      \
+    do {                                                                                             \
+        if (!in_range((uint64_t)c->field, (low), (high)))                                                \
+            return kssi_error(-EINVAL, #field " is %llu: %llu to %llu are allowed",                  \
+                              (unsigned long long)c->field, (unsigned long long)(low),               \
+                              (unsigned long long)(high));                                           \
+    } while (0)
+
+static int check_stacks(const struct kss_config *c, const struct kssi_platform *p)
+{
+    size_t min = kss_kstack_min_size(), memory = p->memory_size();
+    if (!power_of_two(c->kstack_size))
+        return kssi_error(-EINVAL, "kstack_size is %zu: a power of two is needed, such as 32768", c->kstack_size);
+    if (c->kstack_size < min)
+        return kssi_error(-EINVAL,
+                          "kstack_size is %zu: at least %zu is needed, since this host's trap frame has %zu bytes",
+                          c->kstack_size, min, kssi_frame_size());
+    if (c->kstack_size > memory)
+        return kssi_error(-EINVAL, "kstack_size is %zu: the host has %zu bytes of memory", c->kstack_size, memory);
+    if (c->kstack_size > (64u << 20))
+        return kssi_error(-EINVAL, "kstack_size is %zu: at most %u (64 MiB) is allowed", c->kstack_size, 64u << 20);
+    if (!power_of_two(c->kstack_max) || c->kstack_max > (64u << 20))
+        return kssi_error(-EINVAL, "kstack_max is %zu: a power of two up to %u", c->kstack_max, 64u << 20);
+    if (c->user_stack_size % p->page_size())
+        return kssi_error(-EINVAL, "user_stack_size is %zu: a multiple of %zu is needed", c->user_stack_size,
+                          p->page_size());
+    RANGE(user_stack_size, 16384, 1u << 30);
+    return 0;
+}
+
+static int check_config(const struct kss_config *c, const struct kssi_platform *p)
+{
+    if (!c)
+        return kssi_error(-EINVAL, "config is NULL: start from kss_config_init()");
+    if (c->struct_size != sizeof *c)
+        return kssi_error(-EINVAL, "config.struct_size is %zu, not %zu: kss_config_init() was not called, "
+                                   "or the headers are of another version", c->struct_size, sizeof *c);
+    if (c->cpus != 1)
+        return kssi_error(-EINVAL, "cpus is %u: this version runs exactly 1", c->cpus);
+    RANGE(tick_hz, 1, 20000);
+    RANGE(max_threads, 4, 1u << 20);
+    RANGE(kstack_cache, 0ull, 65536);
+    RANGE(timeslice_ns, 0, 10000000000ull);
+    RANGE(guards, 0, KSS_GUARDS_NONE);
+    RANGE(kstack_alloc, 0, KSS_KSTACK_AT_FIRST_ENTRY);
+    RANGE(zombie_stacks, 0, KSS_ZOMBIE_FREES_STACK);
+    RANGE(irq_stacks, 0, KSS_IRQ_STACKS_PER_CPU);
+    RANGE(syscall_entry, 0, KSS_SYSCALL_GATE);
+    RANGE(trace_events, 64, 1u << 24);
+    if (!power_of_two(c->trace_events))
+        return kssi_error(-EINVAL, "trace_events is %u: a power of two is needed", c->trace_events);
+    if (!c->sched || !c->sched->name || c->sched->abi_size != sizeof *c->sched)
+        return kssi_error(-EINVAL, "sched: a class with a name and abi_size %zu is needed", sizeof *c->sched);
+    if (c->sched->thread_data_size > (1u << 20) || c->sched->cpu_data_size > (1u << 20))
+        return kssi_error(-EINVAL, "sched %s: more than 1 MiB of private data", c->sched->name);
+    return check_stacks(c, p);
+}
+
+/* ---- creation --------------------------------------------------------------------------------- */
+
+/* thread_info is found with one mask, so all machines alive at a time must agree on it. */
+static int claim_mask(struct kss_machine *m)
+{
+    size_t align = m->config.kstack_max;
+    if (align < m->config.kstack_size)
+        align = m->config.kstack_max = m->config.kstack_size;
+    if (align < VECTOR_STACK_MIN)
+        align = VECTOR_STACK_MIN;
+    uintptr_t mask = ~(uintptr_t)(align - 1);
+    int r = 0;
+    kss_spin_lock(&registry);
+    if (machines_alive && kssi_stack_mask != mask) {
+        r = -EBUSY;
+    } else {
+        kssi_stack_mask = mask;
+        machines_alive++;
+    }
+    kss_spin_unlock(&registry, false);
+    if (r < 0)
+        return kssi_error(r, "kstack_max is %zu, but another machine is alive with %zu: stacks are found by one mask",
+                          align, (size_t)(~kssi_stack_mask + 1));
+    m->stack_gap = align > m->config.kstack_size ? align - m->config.kstack_size : align;
+    return 0;
+}
+
+static void release_mask(void)
+{
+    kss_spin_lock(&registry);
+    machines_alive--;
+    kss_spin_unlock(&registry, false);
+}
+
+static int build(struct kss_machine *m)
+{
+    size_t slots = 4;
+    int r = m->platform->init(m);
+    if (r < 0)
+        return r;
+    while (slots < 2 * (size_t)m->config.max_threads)
+        slots *= 2;
+    m->id_slots = (unsigned)slots;
+    m->by_id = calloc(slots, sizeof *m->by_id);
+    if (!m->by_id)
+        return kssi_error(-ENOMEM, "no host memory for max_threads = %u", m->config.max_threads);
+    kssi_trap_init(m);
+    kssi_irq_init(m);
+    kssi_syscall_init(m);
+    r = kssi_trace_init(m);
+    if (r == 0)
+        r = kssi_sched_init(m);
+    for (unsigned i = 0; i < m->cpus && r == 0; i++)
+        r = kssi_cpu_init(&m->cpu[i]);
+    return r;
+}
+
+static void tear_down(struct kss_machine *m)
+{
+    kssi_disks_fini(m); /* host threads first: they raise interrupts */
+    kssi_console_fini(m);
+    kssi_sched_fini(m);
+    kssi_threads_fini(m);
+    for (unsigned i = 0; i < m->cpus; i++)
+        kssi_cpu_fini(&m->cpu[i]);
+    kssi_trace_fini(m);
+    kssi_arenas_fini(m);
+    m->platform->fini(m);
+    m->magic = 0;
+    release_mask();
+    free(m);
+}
+
+int kss_machine_create(struct kss_machine **out, const struct kss_config *config)
+{
+    const struct kssi_platform *p = &kssi_platform_live;
+    if (!out)
+        return kssi_error(-EINVAL, "no place for the machine: the first argument is NULL");
+    *out = NULL;
+    if (kssi_this_cpu())
+        return kssi_error(-EPERM, "a machine can't be made on a simulated CPU");
+    int r = p->probe();
+    if (r == 0)
+        r = check_config(config, p);
+    if (r < 0)
+        return r;
+    struct kss_machine *m = calloc(1, sizeof *m + config->cpus * sizeof m->cpu[0]);
+    if (!m)
+        return kssi_error(-ENOMEM, "no host memory for a machine");
+    m->platform = p;
+    m->config = *config;
+    m->cpus = config->cpus;
+    m->next_disk_line = KSS_LINE_DISK;
+    m->next_id = 0;
+    m->random_state = config->seed ? config->seed : p->entropy();
+    kss_spinlock_init(&m->tree_lock, "process tree");
+    kss_spinlock_init(&m->sched_lock, "scheduler");
+    m->thread_size = ((sizeof(struct kss_thread) + 63) & ~(size_t)63) +
+                     ((p->context_size + 63) & ~(size_t)63) + config->sched->thread_data_size;
+    for (unsigned i = 0; i < m->cpus; i++) {
+        m->cpu[i].machine = m;
+        m->cpu[i].index = i;
+    }
+    r = claim_mask(m);
+    if (r < 0) {
+        free(m);
+        return r;
+    }
+    kssi_poison_init();
+    m->magic = KSSI_MACHINE_MAGIC;
+    r = build(m);
+    if (r < 0) {
+        tear_down(m);
+        return r;
+    }
+    *out = m;
+    return 0;
+}
+
+int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *status)
+{
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (kssi_this_cpu())
+        return kssi_error(-EPERM, "a machine can't be run from a simulated CPU");
+    if (!fn)
+        return kssi_error(-EINVAL, "main_fn is NULL");
+    int built = KSSI_BUILT;
+    if (!__atomic_compare_exchange_n(&m->life, &built, KSSI_RUNNING, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return kssi_error(-EBUSY, built == KSSI_RUNNING ? "the machine is running"
+                                                        : "the machine has run: a machine runs once");
+    m->main_fn = fn;
+    m->main_arg = arg;
+    m->trace_on = m->config.trace;
+    r = m->platform->run(m);
+    m->life = KSSI_ENDED;
+    if (r < 0)
+        return r;
+    if (m->stop_reason == -ECANCELED)
+        kssi_error(-ECANCELED, "the machine was stopped before its processes had ended");
+    else if (m->stop_reason == -EFAULT)
+        kssi_error(-EFAULT, "a fatal fault stopped the machine");
+    if (m->stop_reason < 0)
+        return m->stop_reason;
+    if (status)
+        *status = m->main_status;
+    return 0;
+}
+
+/* Async-signal-safe. */
+int kss_machine_stop(struct kss_machine *m)
+{
+    if (!m || m->magic != KSSI_MACHINE_MAGIC)
+        return -EINVAL;
+    if (m->life == KSSI_ENDED)
+        return 0;
+    int none = 0;
+    __atomic_compare_exchange_n(&m->stop_reason, &none, -ECANCELED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    m->stopping = true;
+    for (unsigned i = 0; i < m->cpus; i++)
+        m->platform->raise(m, i, KSS_LINE_STOP, 1);
+    return 0;
+}
+
+int kss_machine_destroy(struct kss_machine *m)
+{
+    if (!m)
+        return 0;
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (m->life == KSSI_RUNNING)
+        return kssi_error(-EBUSY, "the machine is running: stop it first");
+    tear_down(m);
+    return 0;
+}
+
+struct kss_machine *kss_machine_current(void)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    return cpu ? cpu->machine : NULL;
+}
+
+/* ---- statistics ------------------------------------------------------------------------------- */
+
+static void add_cpu(struct kss_cpu_stats *t, const struct kss_cpu_stats *c)
+{
+    t->entries += c->entries;
+    t->entries_user += c->entries_user;
+    t->exceptions += c->exceptions;
+    t->interrupts += c->interrupts;
+    t->syscalls += c->syscalls;
+    t->hw_words += c->hw_words;
+    t->handler_words += c->handler_words;
+    t->control_saves += c->control_saves;
+    t->context_switches += c->context_switches;
+    t->preemptions += c->preemptions;
+    t->ticks += c->ticks;
+    t->idle_ns += c->idle_ns;
+    if (c->max_nesting > t->max_nesting)
+        t->max_nesting = c->max_nesting;
+}
+
+int kss_machine_stats(struct kss_machine *m, struct kss_machine_stats *s)
+{
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (!s)
+        return kssi_error(-EINVAL, "no place for the statistics");
+    memset(s, 0, sizeof *s);
+    for (unsigned i = 0; i < m->cpus; i++) {
+        add_cpu(&s->total, &m->cpu[i].stats);
+        s->total.deferred += m->platform->deferred(m, i);
+    }
+    s->threads_created = m->created;
+    s->threads_reaped = m->reaped;
+    s->threads_live = m->threads;
+    s->zombies = m->zombies;
+    s->zombie_stacks = m->zombie_stacks;
+    s->zombie_stacks_max = m->zombie_stacks_max;
+    s->kstack_allocs = m->kstack_allocs;
+    s->kstack_cache_hits = m->kstack_hits;
+    s->kstack_cache_misses = m->kstack_allocs - m->kstack_hits;
+    s->kstacks_live = (unsigned)m->kstack_live;
+    for (unsigned i = 0; i < 16 && m->kernel_arenas[i]; i++) {
+        struct kssi_arena *a = m->kernel_arenas[i];
+        s->kstack_bytes += (size_t)(a->fresh - a->free_count) * a->size;
+        s->kstack_arena_bytes += a->region_size;
+    }
+    s->thread_bytes = m->thread_size;
+    s->process_bytes = sizeof(struct kss_process);
+    s->frame_bytes = kssi_frame_size();
+    s->trace_recorded = kssi_trace_recorded(m, &s->trace_lost);
+    s->guards_by_madvise = m->platform->guards_by_madvise();
+    return 0;
+}
+
+/* ---- for the platform ------------------------------------------------------------------------- */
+
+struct kssi_hw_machine *kssi_machine_hw(struct kss_machine *m)
+{
+    return m->hw;
+}
+
+void kssi_machine_set_hw(struct kss_machine *m, struct kssi_hw_machine *hw)
+{
+    m->hw = hw;
+}
+
+const struct kss_config *kssi_machine_config(struct kss_machine *m)
+{
+    return &m->config;
+}
+
+struct kssi_cpu *kssi_machine_cpu(struct kss_machine *m, unsigned index)
+{
+    return &m->cpu[index];
+}
+
+struct kssi_cpu_stacks *kssi_cpu_stacks(struct kssi_cpu *cpu)
+{
+    return &cpu->stacks;
+}

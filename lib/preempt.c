@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/* Preemption control. The count is in thread_info: it belongs to the stack, not to the CPU. */
+#include "kernel.h"
+
+void kss_preempt_disable(void)
+{
+    if (kssi_require_kernel())
+        kssi_current()->ti->preempt_count++;
+}
+
+void kss_preempt_enable(void)
+{
+    if (!kssi_require_kernel())
+        return;
+    struct kss_thread_info *ti = kssi_current()->ti;
+    KSS_ASSERT(ti->preempt_count > 0);
+    /* An interrupt between the two lines may preempt right here: then the flag is clear below. */
+    ti->preempt_count--;
+    if (unlikely(ti->preempt_count == 0 && (ti->flags & KSS_TI_NEED_RESCHED)) && kssi_irqs_on() &&
+        !kss_in_irq())
+        kssi_schedule(KSS_SWITCH_PREEMPT);
+}
+
+int kss_preempt_count(void)
+{
+    return kssi_require_kernel() ? kssi_current()->ti->preempt_count : 0;
+}
+
+bool kss_in_irq(void)
+{
+    if (!kssi_require_kernel())
+        return false;
+    /* With interrupts on, a migration between the two reads gives the same answer: a thread that may
+       migrate is not in a hard irq, and the CPU it left is not either. */
+    return kssi_this_cpu()->irq_depth != 0;
+}
+
+void kss_irq_disable(void)
+{
+    if (kssi_require_kernel())
+        kssi_irq_disable();
+}
+
+void kss_irq_enable(void)
+{
+    if (kssi_require_kernel())
+        kssi_irq_enable();
+}
+
+bool kss_irq_save(void)
+{
+    return kssi_require_kernel() && kssi_irq_save();
+}
+
+void kss_irq_restore(bool on)
+{
+    if (kssi_require_kernel())
+        kssi_irq_restore(on);
+}
+
+bool kss_irqs_enabled(void)
+{
+    return kssi_require_kernel() && kssi_irqs_on();
+}

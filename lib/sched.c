@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The scheduler's core: picks, switches, wakes, and tells the class. sched_lock is held across the
+ * switch, so a thread whose context is not yet saved can't be picked elsewhere.
+ */
+#include "kernel.h"
+
+#include <errno.h>
+
+#define CLASS(m, op, ...)                 \
+    do {                                  \
+        if ((m)->sched->op)               \
+            (m)->sched->op(__VA_ARGS__);  \
+    } while (0)
+
+uint64_t kssi_now(struct kss_machine *m)
+{
+    return m->platform->clock(m);
+}
+
+void kssi_set_need_resched(struct kss_thread *t)
+{
+    t->ti->flags |= KSS_TI_NEED_RESCHED;
+}
+
+/* ---- enqueue, wake ---------------------------------------------------------------------------- */
+
+static void enqueue(struct kss_thread *t, unsigned flags)
+{
+    struct kss_machine *m = t->machine;
+    t->queued = true;
+    if (m->sched->enqueue)
+        m->sched->enqueue(t, flags);
+    else
+        kss_dsq_insert(t, KSS_DSQ_GLOBAL, KSS_SLICE_DEFAULT, flags);
+}
+
+/* It has become READY: place it, and see that an idle CPU takes notice. */
+static void activate(struct kss_thread *t, unsigned flags)
+{
+    struct kss_machine *m = t->machine;
+    CLASS(m, runnable, t, flags);
+    if (m->sched->select_cpu) {
+        int cpu = m->sched->select_cpu(t, (int)t->cpu, flags);
+        if (cpu >= 0 && (unsigned)cpu < m->cpus)
+            t->cpu = (unsigned)cpu;
+    }
+    if (t->dsq.queue)
+        t->queued = true; /* select_cpu has placed it */
+    else
+        enqueue(t, flags);
+    kss_kick_cpu((int)t->cpu, KSS_KICK_IDLE);
+}
+
+static bool wake_locked(struct kss_thread *t)
+{
+    if (t->state != KSS_THREAD_SLEEPING)
+        return false;
+    kssi_timer_disarm(t);
+    if (t->on_cpu) {
+        /* Between kss_wait_prepare() and the switch: it will find itself RUNNING and not sleep. */
+        kssi_set_state(t, KSS_THREAD_RUNNING);
+        return true;
+    }
+    kssi_set_state(t, KSS_THREAD_READY);
+    KSSI_TRACE(t->machine, KSS_TR_WAKE, t->tid, 0, 0, 0);
+    activate(t, KSS_ENQ_WAKEUP);
+    return true;
+}
+
+bool kssi_wake(struct kss_thread *t)
+{
+    bool on = kss_spin_lock(&t->machine->sched_lock);
+    bool woken = wake_locked(t);
+    kss_spin_unlock(&t->machine->sched_lock, on);
+    return woken;
+}
+
+void kssi_timer_expire(struct kss_machine *m)
+{
+    uint64_t now = kssi_now(m);
+    if (now < __atomic_load_n(&m->next_timer, __ATOMIC_RELAXED))
+        return;
+    bool on = kss_spin_lock(&m->sched_lock);
+    struct kss_thread *t;
+    while ((t = kssi_timer_first(m)) && t->wake_at <= now)
+        if (!wake_locked(t))
+            kssi_timer_disarm(t);
+    kss_spin_unlock(&m->sched_lock, on);
+}
+
+int kssi_sched_add(struct kss_thread *t)
+{
+    struct kss_machine *m = t->machine;
+    bool on = kss_spin_lock(&m->sched_lock);
+    int r = m->sched->init_thread ? m->sched->init_thread(t) : 0;
+    if (r == 0)
+        CLASS(m, enable, t);
+    kss_spin_unlock(&m->sched_lock, on);
+    return r < 0 ? kssi_error(r, "scheduler %s refuses thread %s", m->sched->name, t->name) : 0;
+}
+
+void kssi_sched_start_thread(struct kss_thread *t)
+{
+    bool on = kss_spin_lock(&t->machine->sched_lock);
+    kssi_set_state(t, KSS_THREAD_READY);
+    activate(t, KSS_ENQ_NEW);
+    kss_spin_unlock(&t->machine->sched_lock, on);
+}
+
+void kssi_sched_remove(struct kss_thread *t)
+{
+    bool on = kss_spin_lock(&t->machine->sched_lock);
+    CLASS(t->machine, disable, t);
+    CLASS(t->machine, exit_thread, t);
+    kss_spin_unlock(&t->machine->sched_lock, on);
+}
+
+/* ---- the switch ------------------------------------------------------------------------------- */
+
+static void account(struct kss_thread *t, uint64_t now)
+{
+    uint64_t ran = now - t->run_start;
+    t->run_ns += ran;
+    t->run_start = now;
+    if (t->slice_ns != KSS_SLICE_INFINITE)
+        t->slice_ns = ran < t->slice_ns ? t->slice_ns - ran : 0;
+}
+
+static struct kss_thread *take_queued(struct kssi_cpu *cpu, struct kss_thread *prev)
+{
+    struct kss_machine *m = cpu->machine;
+    struct kss_thread *t = kssi_dsq_pop(cpu->local);
+    if (!t)
+        t = kssi_dsq_pop(m->global);
+    if (!t && m->sched->dispatch) {
+        m->sched->dispatch((int)cpu->index, prev);
+        t = kssi_dsq_pop(cpu->local);
+        if (!t)
+            t = kssi_dsq_pop(m->global);
+    }
+    if (t)
+        t->queued = false;
+    return t;
+}
+
+/* Order: keep what has slice left; local, global, dispatch(); keep what could go on; idle. */
+static struct kss_thread *pick(struct kssi_cpu *cpu, struct kss_thread *prev)
+{
+    struct kss_machine *m = cpu->machine;
+    bool can_go_on = prev->state == KSS_THREAD_RUNNING && prev != cpu->idle;
+    if (unlikely(m->stopping))
+        return cpu->idle;
+    if (can_go_on && prev->slice_ns > 0)
+        return prev;
+    struct kss_thread *t = take_queued(cpu, can_go_on ? prev : NULL);
+    if (t)
+        return t;
+    if (!can_go_on)
+        return cpu->idle;
+    prev->slice_ns = m->config.timeslice_ns;
+    return prev;
+}
+
+/* What leaves the CPU: READY and back to the class, or quiescent. */
+static void put_prev(struct kssi_cpu *cpu, struct kss_thread *prev, enum kss_switch_reason reason)
+{
+    struct kss_machine *m = cpu->machine;
+    bool runnable = prev->state == KSS_THREAD_RUNNING;
+    if (runnable)
+        kssi_set_state(prev, KSS_THREAD_READY);
+    if (prev == cpu->idle) {
+        CLASS(m, update_idle, (int)cpu->index, false);
+        return;
+    }
+    CLASS(m, stopping, prev, runnable);
+    if (runnable)
+        enqueue(prev, reason == KSS_SWITCH_YIELD ? KSS_ENQ_YIELD : KSS_ENQ_PREEMPT);
+    else
+        CLASS(m, quiescent, prev, KSS_DEQ_SLEEP);
+    if (reason == KSS_SWITCH_PREEMPT) {
+        prev->preemptions++;
+        cpu->stats.preemptions++;
+    } else {
+        prev->voluntary++;
+    }
+}
+
+/* A thread that has never entered the kernel gets the CPU's spare stack to start on, and keeps it from
+   its first entry on. */
+static void lend_stack(struct kssi_cpu *cpu, struct kss_thread *t)
+{
+    struct kss_machine *m = cpu->machine;
+    KSS_ASSERT(cpu->spare_stack);
+    size_t size = m->config.kstack_size;
+    t->ti = kssi_kstack_prepare(cpu->spare_stack, t, t->canary);
+    t->user_frame = kssi_kstack_user_frame(cpu->spare_stack, size);
+    m->platform->context_init(t->context,
+                              (struct kssi_range){ cpu->spare_stack, t->user_frame },
+                              kssi_thread_entry);
+    t->context_saved = true;
+}
+
+static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_thread *next,
+                      enum kss_switch_reason reason)
+{
+    struct kss_machine *m = cpu->machine;
+    uint64_t now = kssi_now(m);
+    account(prev, now);
+    if (prev == cpu->idle)
+        cpu->stats.idle_ns = prev->run_ns;
+    put_prev(cpu, prev, reason);
+    if (unlikely(!next->ti))
+        lend_stack(cpu, next);
+    KSS_ASSERT(next->context_saved);
+    kssi_set_state(next, KSS_THREAD_RUNNING);
+    /* A zombie whose stack goes at exit stays "on the CPU" until it is gone. */
+    prev->on_cpu = reason == KSS_SWITCH_EXIT && m->config.zombie_stacks == KSS_ZOMBIE_FREES_STACK;
+    prev->context_saved = true;
+    next->on_cpu = true;
+    next->cpu = cpu->index;
+    next->run_start = now;
+    if (next != cpu->idle)
+        CLASS(m, running, next);
+    else
+        CLASS(m, update_idle, (int)cpu->index, true);
+    cpu->current = next;
+    cpu->switched_from = prev;
+    cpu->reason = reason; /* of this switch: the next thread reads it before any other */
+    cpu->stats.context_switches++;
+    cpu->stacks.task.low = (uintptr_t)next->ti;
+    cpu->stacks.task.high =
+        cpu->stacks.task.low + (next->kstack_arena ? next->kstack_arena->size : m->config.kstack_size);
+    m->platform->load_kernel_sp(next->user_frame);
+    cpu->stats.control_saves++;
+    m->platform->context_switch(prev->context, next->context);
+    kssi_switch_finish();
+}
+
+/* prev has ended and its stack is not in use any more, nor the vector stack it may have died on. */
+static void after_exit(struct kssi_cpu *cpu, struct kss_thread *prev)
+{
+    struct kss_machine *m = cpu->machine;
+    for (unsigned i = 1; i < KSSI_VECTOR_STACKS; i++)
+        cpu->stacks.vector_busy[i] = 0;
+    if (m->config.zombie_stacks != KSS_ZOMBIE_FREES_STACK)
+        return;
+    kssi_kstack_detach(prev);
+    kss_spin_lock(&m->sched_lock);
+    prev->on_cpu = false;
+    kss_spin_unlock(&m->sched_lock, false);
+}
+
+/* The first thing on the new stack. */
+void kssi_switch_finish(void)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kss_machine *m = cpu->machine;
+    struct kss_thread *prev = cpu->switched_from, *next = cpu->current;
+    if (unlikely(m->trace_on))
+        kssi_trace_switch(m, prev, next, cpu->reason);
+    next->context_saved = false;
+    kss_spin_unlock(&m->sched_lock, false);
+    if (unlikely(cpu->reason == KSS_SWITCH_EXIT))
+        after_exit(cpu, prev);
+    if (unlikely(m->config.check_switches) && kss_check(m) < 0)
+        kssi_panic(KSS_REPORT_INVARIANT, "%s", kss_last_error());
+}
+
+static void check_may_switch(struct kssi_cpu *cpu, struct kss_thread *prev, bool irqs_on,
+                             enum kss_switch_reason reason)
+{
+    const char *why = NULL;
+    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+    if (cpu->irq_depth)
+        why = "in a hard irq handler";
+    else if (prev->ti->preempt_count)
+        why = "with preemption disabled";
+    else if (reason == KSS_SWITCH_SLEEP && !irqs_on)
+        why = "with interrupts off";
+    else if (reason != KSS_SWITCH_EXIT && (sp < cpu->stacks.task.low || sp > cpu->stacks.task.high))
+        why = "on a stack that is not the thread's";
+    if (unlikely(why))
+        kssi_panic(KSS_REPORT_ATOMIC_SLEEP, "scheduling while atomic: thread %d (%s) gives up the CPU %s",
+                   prev->tid, prev->name, why);
+}
+
+void kssi_schedule(enum kss_switch_reason reason)
+{
+    struct kss_thread *prev = kssi_current();
+    struct kss_machine *m = prev->machine;
+    bool on = kssi_irq_save();
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    check_may_switch(cpu, prev, on, reason);
+    if (unlikely(!cpu->spare_stack && m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY))
+        kssi_spare_stack_get(cpu);
+    kss_spin_lock(&m->sched_lock);
+    prev->ti->flags &= ~KSS_TI_NEED_RESCHED;
+    if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
+        kss_spin_unlock(&m->sched_lock, on); /* woken since kss_wait_prepare() */
+        return;
+    }
+    /* Preempted between kss_wait_prepare() and the sleep: counts as woken for nothing. Its loop will
+       test the condition again. */
+    if (reason == KSS_SWITCH_PREEMPT && prev->state == KSS_THREAD_SLEEPING) {
+        kssi_timer_disarm(prev);
+        kssi_set_state(prev, KSS_THREAD_RUNNING);
+    }
+    struct kss_thread *next = pick(cpu, prev);
+    if (next != prev)
+        switch_to(cpu, prev, next, reason);
+    else
+        kss_spin_unlock(&m->sched_lock, false);
+    kssi_irq_restore(on);
+}
+
+bool kssi_sched_yield(void)
+{
+    struct kss_thread *t = kssi_current();
+    bool on = kss_spin_lock(&t->machine->sched_lock);
+    if (!t->machine->sched->yield || t->machine->sched->yield(t, NULL))
+        t->slice_ns = 0;
+    kss_spin_unlock(&t->machine->sched_lock, on);
+    kssi_schedule(KSS_SWITCH_YIELD);
+    return true;
+}
+
+void kssi_sched_tick(struct kssi_cpu *cpu)
+{
+    struct kss_thread *t = cpu->current;
+    struct kss_machine *m = cpu->machine;
+    cpu->stats.ticks++;
+    if (t == cpu->idle)
+        return;
+    kss_spin_lock(&m->sched_lock);
+    account(t, kssi_now(m));
+    CLASS(m, tick, t);
+    if (t->slice_ns == 0)
+        kssi_set_need_resched(t);
+    kss_spin_unlock(&m->sched_lock, false);
+}
+
+void kssi_sched_set_priority(struct kss_thread *t, int priority)
+{
+    struct kss_machine *m = t->machine;
+    bool on = kss_spin_lock(&m->sched_lock);
+    bool queued = t->queued;
+    if (queued) {
+        CLASS(m, dequeue, t, KSS_DEQ_SAVE);
+        kssi_dsq_remove(t);
+    }
+    t->priority = priority;
+    CLASS(m, set_priority, t, priority);
+    if (queued)
+        enqueue(t, 0);
+    kss_spin_unlock(&m->sched_lock, on);
+}

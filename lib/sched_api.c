@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* What a scheduler class may ask and say; and the life of the class in a machine. */
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void kss_kick_cpu(int index, unsigned flags)
+{
+    if (!kssi_require_kernel())
+        return;
+    struct kss_machine *m = kssi_this_cpu()->machine;
+    if (index < 0 || (unsigned)index >= m->cpus)
+        return;
+    struct kssi_cpu *cpu = &m->cpu[index];
+    struct kss_thread *t = cpu->current;
+    if (t == cpu->idle) {
+        kssi_set_need_resched(t);
+    } else if (flags & KSS_KICK_PREEMPT) {
+        t->slice_ns = 0;
+        kssi_set_need_resched(t);
+    }
+}
+
+struct kss_thread *kss_cpu_running(int index)
+{
+    if (!kssi_require_kernel())
+        return NULL;
+    struct kss_machine *m = kssi_this_cpu()->machine;
+    if (index < 0 || (unsigned)index >= m->cpus)
+        return NULL;
+    struct kssi_cpu *cpu = &m->cpu[index];
+    return cpu->current == cpu->idle ? NULL : cpu->current;
+}
+
+int kss_cpu_count(void)
+{
+    return kssi_this_cpu() ? (int)kssi_this_cpu()->machine->cpus : 0;
+}
+
+void *kss_sched_thread_data(struct kss_thread *t)
+{
+    return t->class_data;
+}
+
+void *kss_sched_cpu_data(int index)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    return cpu && index >= 0 && (unsigned)index < cpu->machine->cpus
+               ? cpu->machine->cpu[index].class_data : NULL;
+}
+
+int kss_thread_priority(const struct kss_thread *t)
+{
+    return t->priority;
+}
+
+unsigned kss_thread_weight(const struct kss_thread *t)
+{
+    return t->weight;
+}
+
+uint64_t kss_thread_slice(const struct kss_thread *t)
+{
+    return t->slice_ns;
+}
+
+void kss_thread_set_slice(struct kss_thread *t, uint64_t ns)
+{
+    if (kssi_require_kernel())
+        t->slice_ns = ns;
+}
+
+uint64_t kss_thread_run_time(const struct kss_thread *t)
+{
+    return t->run_ns;
+}
+
+uint64_t kss_sched_clock(void)
+{
+    return kssi_require_kernel() ? kssi_now(kssi_this_cpu()->machine) : 0;
+}
+
+/* splitmix64 (Steele, Lea, Flood 2014). */
+uint64_t kssi_random(struct kss_machine *m)
+{
+    uint64_t z = __atomic_add_fetch(&m->random_state, 0x9e3779b97f4a7c15ull, __ATOMIC_RELAXED);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+uint64_t kss_sched_random(void)
+{
+    return kssi_require_kernel() ? kssi_random(kssi_this_cpu()->machine) : 0;
+}
+
+struct kss_dump {
+    FILE *out;
+};
+
+void kss_dump_printf(struct kss_dump *dump, const char *format, ...)
+{
+    va_list ap;
+    if (!dump || !dump->out)
+        return;
+    va_start(ap, format);
+    vfprintf(dump->out, format, ap);
+    va_end(ap);
+}
+
+int kssi_sched_init(struct kss_machine *m)
+{
+    const struct kss_sched_class *c = m->config.sched;
+    m->sched = c;
+    m->next_timer = UINT64_MAX;
+    m->global = kssi_dsq_new(m, KSS_DSQ_GLOBAL);
+    if (!m->global)
+        return kssi_error(-ENOMEM, "no memory for the run queues");
+    for (unsigned i = 0; i < m->cpus; i++) {
+        m->cpu[i].local = kssi_dsq_new(m, KSS_DSQ_LOCAL_ON | i);
+        m->cpu[i].class_data = calloc(1, c->cpu_data_size + 1);
+        if (!m->cpu[i].local || !m->cpu[i].class_data)
+            return kssi_error(-ENOMEM, "no memory for the run queues");
+    }
+    return 0;
+}
+
+int kssi_sched_start(struct kss_machine *m)
+{
+    int r = m->sched->init ? m->sched->init(m) : 0;
+    if (r < 0)
+        return kssi_error(r, "scheduler %s did not start: error %d", m->sched->name, -r);
+    for (unsigned i = 0; i < m->cpus; i++)
+        if (m->sched->cpu_online)
+            m->sched->cpu_online((int)i);
+    return 0;
+}
+
+void kssi_sched_fini(struct kss_machine *m)
+{
+    static const struct kss_sched_exit_info done = { 0, "done", "the machine has ended" };
+    if (m->sched && m->sched->exit && m->life == KSSI_ENDED)
+        m->sched->exit(&done);
+    kssi_dsq_free_all(m);
+    for (unsigned i = 0; i < m->cpus; i++)
+        free(m->cpu[i].class_data);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Spinlocks: test and test-and-set, interrupts off while held. */
+#include "kernel.h"
+
+void kss_spinlock_init(struct kss_spinlock *lock, const char *name)
+{
+    *lock = (struct kss_spinlock)KSS_SPINLOCK_INIT(name);
+}
+
+bool kss_spin_lock(struct kss_spinlock *lock)
+{
+    /* A host thread may take it while no CPU runs: there is nobody to exclude. */
+    bool on = kssi_this_cpu() && kssi_irq_save();
+    while (__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE))
+        while (__atomic_load_n(&lock->locked, __ATOMIC_RELAXED))
+            kssi_relax();
+    lock->holder = kssi_this_cpu() ? kssi_current() : NULL;
+    return on;
+}
+
+void kss_spin_unlock(struct kss_spinlock *lock, bool irqs_were_on)
+{
+    lock->holder = NULL;
+    __atomic_store_n(&lock->locked, 0, __ATOMIC_RELEASE);
+    if (irqs_were_on)
+        kssi_irq_enable();
+}

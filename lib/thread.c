@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/* Threads: made from a free list, started through a frame that the common exit returns through. */
+#include "kernel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- memory and ids --------------------------------------------------------------------------- */
+
+static struct kss_thread *take_block(struct kss_machine *m)
+{
+    bool on = kss_spin_lock(&m->tree_lock);
+    struct kss_thread *t = m->free_threads;
+    if (t)
+        m->free_threads = t->joiner;
+    kss_spin_unlock(&m->tree_lock, on);
+    if (!t)
+        t = aligned_alloc(64, (m->thread_size + 63) & ~(size_t)63);
+    return t;
+}
+
+/* The table is at least twice as large as there can be threads, so a free slot is near. tree_lock. */
+static void assign_id(struct kss_machine *m, struct kss_thread *t)
+{
+    do {
+        if (++m->next_id <= 0 || m->next_id == INT32_MAX)
+            m->next_id = 2;
+    } while (m->by_id[(unsigned)m->next_id & (m->id_slots - 1)]);
+    t->tid = m->next_id;
+    m->by_id[(unsigned)t->tid & (m->id_slots - 1)] = t;
+}
+
+struct kss_thread *kssi_thread_by_id(struct kss_machine *m, int tid)
+{
+    if (tid <= 0)
+        return NULL;
+    struct kss_thread *t = m->by_id[(unsigned)tid & (m->id_slots - 1)];
+    return t && t->tid == tid ? t : NULL;
+}
+
+static bool count_in(struct kss_machine *m)
+{
+    bool on = kss_spin_lock(&m->tree_lock);
+    bool ok = m->threads < m->config.max_threads;
+    m->threads += ok;
+    kss_spin_unlock(&m->tree_lock, on);
+    return ok;
+}
+
+static void count_out(struct kss_machine *m)
+{
+    bool on = kss_spin_lock(&m->tree_lock);
+    m->threads--;
+    kss_spin_unlock(&m->tree_lock, on);
+}
+
+/* ---- making one ------------------------------------------------------------------------------- */
+
+static void init_fields(struct kss_thread *t, struct kss_machine *m, const struct kss_spawn_attr *attr,
+                        struct kss_process *process, struct kss_thread *parent)
+{
+    memset(t, 0, sizeof *t);
+    t->magic = KSSI_THREAD_MAGIC;
+    t->machine = m;
+    t->process = process;
+    t->context = (char *)t + ((sizeof *t + 63) & ~(size_t)63);
+    t->class_data = (char *)t->context + ((m->platform->context_size + 63) & ~(size_t)63);
+    memset(t->class_data, 0, m->sched->thread_data_size);
+    t->weight = 100;
+    t->priority = attr && attr->priority ? attr->priority : parent ? parent->priority : KSS_PRIO_DEFAULT;
+    t->kstack_want = attr && attr->kstack_size ? attr->kstack_size : m->config.kstack_size;
+    t->canary = kssi_random(m) & ~(uint64_t)0xff; /* a zero byte: no string copy writes it */
+    t->slice_ns = m->config.timeslice_ns;
+    snprintf(t->name, sizeof t->name, "%s", attr && attr->name ? attr->name : parent ? parent->name : "?");
+}
+
+static int give_user_stack(struct kss_thread *t, const struct kss_spawn_attr *attr)
+{
+    struct kss_machine *m = t->machine;
+    if (attr && attr->user_stack) {
+        t->user_low = (uintptr_t)attr->user_stack;
+        t->user_high = t->user_low + attr->user_stack_size;
+        return 0;
+    }
+    size_t size = attr && attr->user_stack_size ? attr->user_stack_size : m->config.user_stack_size;
+    t->user_low = kssi_ustack_alloc(m, size, &t->user_arena);
+    t->user_high = t->user_low + size;
+    return t->user_low ? 0 : kssi_error(-EAGAIN, "no user stack of %zu bytes is left", size);
+}
+
+static int give_kernel_stack(struct kss_thread *t)
+{
+    struct kss_machine *m = t->machine;
+    struct kssi_arena *a;
+    bool lazy = m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY &&
+                t->kstack_want == m->config.kstack_size && !t->kernel_fn;
+    if (lazy)
+        return 0;
+    uintptr_t low = kssi_kstack_alloc(m, t->kstack_want, &a);
+    if (!low)
+        return kssi_error(-EAGAIN, "no kernel stack of %zu bytes is left", t->kstack_want);
+    kssi_kstack_attach(t, low, a);
+    m->platform->context_init(t->context, (struct kssi_range){ low, t->user_frame }, kssi_thread_entry);
+    t->context_saved = true;
+    return 0;
+}
+
+static void give_back(struct kss_thread *t)
+{
+    struct kss_machine *m = t->machine;
+    kssi_kstack_detach(t);
+    if (t->user_arena)
+        kssi_ustack_free(m, t->user_arena, t->user_low);
+    t->magic = 0;
+    bool on = kss_spin_lock(&m->tree_lock);
+    t->joiner = m->free_threads;
+    m->free_threads = t;
+    kss_spin_unlock(&m->tree_lock, on);
+}
+
+/* process NULL: a kernel thread, outside the id table. The thread is NEW; nobody else knows it. */
+struct kss_thread *kssi_thread_new(struct kss_machine *m, const struct kss_spawn_attr *attr,
+                                   struct kss_process *process, struct kss_thread *parent,
+                                   void (*kernel_fn)(void), int *error)
+{
+    if (process && !count_in(m)) {
+        *error = kssi_error(-EAGAIN, "max_threads (%u) reached", m->config.max_threads);
+        return NULL;
+    }
+    struct kss_thread *t = take_block(m);
+    if (!t) {
+        *error = kssi_error(-ENOMEM, "no host memory for a thread");
+    } else {
+        init_fields(t, m, attr, process, parent);
+        t->kernel_fn = kernel_fn;
+        *error = give_kernel_stack(t);
+        if (*error == 0 && process)
+            *error = give_user_stack(t, attr);
+        if (*error == 0 && process)
+            *error = kssi_sched_add(t);
+        if (*error == 0) {
+            if (process) {
+                bool on = kss_spin_lock(&m->tree_lock);
+                assign_id(m, t);
+                m->created++;
+                kss_spin_unlock(&m->tree_lock, on);
+            }
+            return t;
+        }
+        give_back(t);
+    }
+    if (process)
+        count_out(m);
+    return NULL;
+}
+
+/* ZOMBIE, or NEW when its process could not be finished; off its CPU; unlinked from its process. */
+void kssi_thread_free(struct kss_thread *t)
+{
+    struct kss_machine *m = t->machine;
+    bool zombie = t->state == KSS_THREAD_ZOMBIE;
+    KSSI_TRACE(m, KSS_TR_REAP, t->tid, 0, 0, 0);
+    kssi_sched_remove(t);
+    bool on = kss_spin_lock(&m->sched_lock);
+    kssi_set_state(t, KSS_THREAD_DEAD);
+    kss_spin_unlock(&m->sched_lock, on);
+    on = kss_spin_lock(&m->tree_lock);
+    m->by_id[(unsigned)t->tid & (m->id_slots - 1)] = NULL;
+    m->threads--;
+    m->reaped++;
+    m->zombies -= zombie;
+    m->zombie_stacks -= zombie && t->ti;
+    kss_spin_unlock(&m->tree_lock, on);
+    give_back(t);
+}
+
+/* ---- its first instructions ------------------------------------------------------------------- */
+
+void kssi_thread_entry(void)
+{
+    kssi_switch_finish();
+    struct kss_thread *t = kssi_current();
+    if (t->kernel_fn) {
+        t->kernel_fn();
+        kssi_panic(KSS_REPORT_INVARIANT, "kernel thread %s returned", t->name);
+    }
+    if (t->killed)
+        kssi_thread_exit(t, t->exit_status, 0);
+    struct kss_trap_frame *tf = (struct kss_trap_frame *)t->user_frame;
+    kssi_frame_init_user(tf, t->fn, t->arg, t->user_high);
+    KSSI_TRACE(t->machine, KSS_TR_LEAVE, tf->vector, (uintptr_t)tf, (uintptr_t)t->fn, KSS_MODE_USER);
+    kssi_frame_return(tf);
+}
+
+/* ---- what others see -------------------------------------------------------------------------- */
+
+struct kss_thread *kss_current(void)
+{
+    return kssi_require_kernel() ? kssi_current() : NULL;
+}
+
+int kss_thread_id(const struct kss_thread *t)
+{
+    return t && t->magic == KSSI_THREAD_MAGIC ? t->tid : kssi_error(-EINVAL, "thread handle is none");
+}
+
+const char *kss_thread_name(const struct kss_thread *t)
+{
+    return t && t->magic == KSSI_THREAD_MAGIC ? t->name : "?";
+}
+
+struct kss_thread *kss_thread_find(struct kss_machine *m, int tid)
+{
+    if (kssi_require_view(m) < 0)
+        return NULL;
+    bool on = kss_spin_lock(&m->tree_lock);
+    struct kss_thread *t = kssi_thread_by_id(m, tid);
+    kss_spin_unlock(&m->tree_lock, on);
+    if (!t)
+        kssi_error(-ESRCH, "there is no thread %d", tid);
+    return t;
+}
+
+static void snapshot(struct kss_thread *t, struct kss_thread_info_snapshot *s)
+{
+    struct kss_kstack_info k;
+    memset(s, 0, sizeof *s);
+    s->tid = t->tid;
+    s->pid = t->process ? t->process->pid : 0;
+    s->ppid = t->process && t->process->parent ? t->process->parent->pid : 0;
+    memcpy(s->name, t->name, sizeof s->name);
+    s->state = t->state;
+    s->mode = t->tf || t->kernel_fn || t->state == KSS_THREAD_ZOMBIE ? KSS_MODE_KERNEL : KSS_MODE_USER;
+    if (t->tf && t->state == KSS_THREAD_READY && !t->tf->prev && t->tf->mode == KSS_MODE_USER &&
+        t->tf->vector != KSS_VEC_SYSCALL)
+        s->mode = KSS_MODE_USER; /* preempted in user mode */
+    s->priority = t->priority;
+    s->cpu = t->cpu;
+    s->wait_channel = t->wait_channel;
+    s->run_ns = t->run_ns;
+    s->syscalls = t->syscalls;
+    s->preemptions = t->preemptions;
+    s->voluntary = t->voluntary;
+    s->is_kernel = t->kernel_fn != NULL;
+    s->kstack_high_water = t->high_water;
+    if (t->kstack_arena && t->ti && kss_kstack_info(t, &k) == 0) {
+        s->kstack_size = k.size;
+        s->kstack_high_water = k.high_water;
+        s->kstack_depth = k.depth;
+    }
+}
+
+int kss_threads(struct kss_machine *m, struct kss_thread_info_snapshot *out, int max)
+{
+    int r = kssi_require_view(m), n = 0;
+    if (r < 0)
+        return r;
+    if (max < 0 || (max && !out))
+        return kssi_error(-EINVAL, "room for %d snapshots: a count of at least 0 and an array", max);
+    bool on = kss_spin_lock(&m->tree_lock);
+    for (unsigned i = 0; i < m->cpus; i++, n++)
+        if (n < max && m->cpu[i].idle)
+            snapshot(m->cpu[i].idle, &out[n]);
+    for (unsigned i = 0; i < m->id_slots; i++) {
+        if (!m->by_id[i])
+            continue;
+        if (n < max)
+            snapshot(m->by_id[i], &out[n]);
+        n++;
+    }
+    kss_spin_unlock(&m->tree_lock, on);
+    return n;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* Sleeping for a time: a red-black tree of sleepers by expiry, looked at every tick. sched_lock. */
+#include "kernel.h"
+
+#include <errno.h>
+
+static int compare(struct kss_thread *a, struct kss_thread *b)
+{
+    if (a->wake_at != b->wake_at)
+        return a->wake_at < b->wake_at ? -1 : 1;
+    return a->timer_order < b->timer_order ? -1 : a->timer_order > b->timer_order;
+}
+
+RB_PROTOTYPE_INTERNAL(kssi_timer_tree, kss_thread, timer, compare, static __attribute__((unused)))
+RB_GENERATE_INTERNAL(kssi_timer_tree, kss_thread, timer, compare, static __attribute__((unused)))
+
+struct kss_thread *kssi_timer_first(struct kss_machine *m)
+{
+    return RB_MIN(kssi_timer_tree, &m->timers);
+}
+
+static void note_next(struct kss_machine *m)
+{
+    struct kss_thread *t = kssi_timer_first(m);
+    __atomic_store_n(&m->next_timer, t ? t->wake_at : UINT64_MAX, __ATOMIC_RELAXED);
+}
+
+static void arm(struct kss_thread *t, uint64_t at)
+{
+    struct kss_machine *m = t->machine;
+    t->wake_at = at;
+    t->timer_order = m->timer_order++;
+    RB_INSERT(kssi_timer_tree, &m->timers, t);
+    t->timer_armed = true;
+    note_next(m);
+}
+
+void kssi_timer_disarm(struct kss_thread *t)
+{
+    if (!t->timer_armed)
+        return;
+    RB_REMOVE(kssi_timer_tree, &t->machine->timers, t);
+    t->timer_armed = false;
+    note_next(t->machine);
+}
+
+long kssi_sleep_until(uint64_t at)
+{
+    struct kss_thread *t = kssi_current();
+    struct kss_machine *m = t->machine;
+    while (kssi_now(m) < at) {
+        if (kss_wait_killed())
+            return -EINTR;
+        bool on = kss_spin_lock(&m->sched_lock);
+        kssi_set_state(t, KSS_THREAD_SLEEPING);
+        t->wait_channel = "sleep";
+        arm(t, at);
+        kss_spin_unlock(&m->sched_lock, on);
+        KSSI_TRACE(m, KSS_TR_SLEEP, (uintptr_t)t->wait_channel, 0, 0, 0);
+        kssi_schedule(KSS_SWITCH_SLEEP);
+        on = kss_spin_lock(&m->sched_lock);
+        kssi_timer_disarm(t);
+        t->wait_channel = NULL;
+        kss_spin_unlock(&m->sched_lock, on);
+    }
+    return 0;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* The hosted machines' private structures, and what their files offer each other. */
+#ifndef KSSI_HW_H
+#define KSSI_HW_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include "arch.h"
+#include "hot.h"
+#include "platform.h"
+
+/* The timer's signal, and the one that is every CPU's interrupt pin. SIGURG is ignored by default and
+   meant to come spuriously, so nothing breaks if one arrives late. */
+#define KSSI_SIG_TIMER SIGALRM
+#define KSSI_SIG_PIN SIGURG
+
+/* One line of a CPU's interrupt controller. Counters are written by whoever raises it. */
+struct kssi_line {
+    _Atomic uint64_t raised, lost, delivered, eoi;
+    _Atomic uint64_t raised_ns; /* when the pending one was raised, if latency is measured */
+    uint8_t priority;
+};
+
+struct kssi_intc {
+    _Atomic uint64_t request;    /* pending bits: the one-deep buffer */
+    _Atomic uint64_t mask;
+    _Atomic uint64_t in_service; /* written by its own CPU only */
+    struct kssi_line line[KSS_IRQ_LINES];
+};
+
+struct kssi_hw_cpu {
+    struct kssi_cpu *cpu;
+    struct kssi_hw_machine *machine;
+    pthread_t thread;
+    _Atomic pid_t host_tid;  /* 0: not running, needs no pin */
+    void *entry_stack;
+    size_t entry_stack_size;
+    timer_t tick, retry;
+    uint64_t retry_ns;       /* how long to wait before the next look at a deferred interrupt */
+    _Atomic uint64_t deferred;
+    struct kssi_intc intc;
+    /* interrupt placement; this CPU only */
+    unsigned place_line;
+    uint64_t place_at;
+    struct kss_placement placement;
+    int error;               /* why it could not boot */
+};
+
+struct kssi_hw_machine {
+    struct kss_machine *machine;
+    const struct kss_config *config;
+    uint64_t boot_ns;
+    unsigned cpus;
+    struct kssi_hw_cpu cpu[];
+};
+
+/* clock.c */
+uint64_t kssi_host_now(void); /* CLOCK_MONOTONIC */
+
+/* intc.c */
+void kssi_intc_init(struct kssi_intc *intc);
+/* Adds `count` events; true when the line was not pending before. Async-signal-safe. */
+bool kssi_intc_raise(struct kssi_intc *intc, unsigned line, unsigned count, uint64_t now);
+/* Takes the deliverable line of the highest priority into service; -1: none. Own CPU only. */
+int kssi_intc_acknowledge(struct kssi_intc *intc, uint64_t *raised_ns);
+int kssi_intc_eoi(struct kssi_intc *intc, unsigned line);
+bool kssi_intc_deliverable(struct kssi_intc *intc);
+void kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s);
+
+/* signal.c */
+int kssi_signals_install(void);  /* counted: the last removal restores what was there */
+void kssi_signals_remove(void);
+void kssi_signals_cpu_mask(sigset_t *set); /* what a CPU's thread has blocked */
+int kssi_signals_learn(void);    /* the host's frame, once */
+void kssi_signals_on_stop(struct kss_machine *m, bool on); /* SIGINT and SIGTERM stop it */
+int kssi_placement_start(unsigned line, uint64_t steps);
+int kssi_placement_stop(struct kss_placement *result);
+
+/* timer_live.c */
+int kssi_timers_create(struct kssi_hw_cpu *hw, unsigned hz);
+void kssi_timers_delete(struct kssi_hw_cpu *hw);
+void kssi_timer_retry(struct kssi_hw_cpu *hw); /* a look at deferred interrupts soon; signal-safe */
+
+/* hostcall.c */
+void kssi_hostcall_init(void);
+bool kssi_hostcall_contains(uintptr_t pc); /* is it libc, ld.so, the vDSO or their like? */
+
+/* stackmem.c */
+void *kssi_mem_reserve(size_t size, size_t align);
+void kssi_mem_release(void *p, size_t size);
+int kssi_mem_open(void *p, size_t size);
+int kssi_mem_guard(void *p, size_t size);
+void kssi_mem_discard(void *p, size_t size);
+bool kssi_mem_by_madvise(void);
+size_t kssi_mem_page(void);
+size_t kssi_mem_physical(void);
+
+/* context_ucontext.c */
+size_t kssi_context_size(void);
+void kssi_context_init(void *ctx, struct kssi_range stack, void (*entry)(void));
+void kssi_context_switch(void *from, void *to);
+uintptr_t kssi_context_sp(const void *ctx);
+const ucontext_t *kssi_context_ucontext(const void *ctx);
+
+/* unwind.c */
+void kssi_unwind_warm(void);
+int kssi_unwind(const void *ctx, struct kss_frame *frames, int max);
+int kssi_unwind_trap(const struct kss_trap_frame *tf, struct kss_frame *frames, int max);
+bool kssi_symbol(uintptr_t pc, char *name, size_t size, uint64_t *offset);
+
+/* hostthread.c */
+int kssi_host_thread(pthread_t *thread, void *(*fn)(void *), void *arg); /* all signals blocked */
+
+/* disk.c, console.c: see struct kssi_platform */
+int kssi_disk_open(struct kss_machine *m, const struct kss_disk_config *config, unsigned line,
+                   struct kssi_disk_hw **hw);
+void kssi_disk_start(struct kssi_disk_hw *hw, const struct kssi_disk_request *request);
+bool kssi_disk_status(struct kssi_disk_hw *hw, struct kssi_disk_status *status);
+void kssi_disk_close(struct kssi_disk_hw *hw);
+void kssi_disk_counters(struct kssi_disk_hw *hw, struct kss_disk_stats *stats);
+int kssi_console_open(struct kss_machine *m, const struct kss_console_config *config,
+                      unsigned line, struct kssi_console_hw **hw);
+int kssi_console_key(struct kssi_console_hw *hw);
+long kssi_console_write(struct kssi_console_hw *hw, const void *data, size_t n);
+void kssi_console_close(struct kssi_console_hw *hw);
+
+/* live.c: raises a line on CPU 0, for devices */
+void kssi_device_raise(struct kss_machine *m, unsigned line);
+
+#endif

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/* The live machine: CPUs are host threads, time is the host's, interrupts are signals. */
+#define _GNU_SOURCE
+#include "hw.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+#define ENTRY_STACK_EXTRA 65536
+
+_Thread_local struct kssi_hot kssi_hot __attribute__((tls_model("initial-exec")));
+
+__attribute__((noinline)) struct kssi_hot *kssi_hot_get(void)
+{
+    __asm__ volatile("");
+    return &kssi_hot;
+}
+
+__attribute__((noinline)) struct kssi_cpu *kssi_this_cpu(void)
+{
+    __asm__ volatile("");
+    return kssi_hot.cpu;
+}
+
+__attribute__((noinline)) int kssi_syscall_entry(void)
+{
+    __asm__ volatile("");
+    return kssi_hot.cpu ? kssi_hot.syscall_entry : -1;
+}
+
+__attribute__((noinline)) int kssi_host_errno(void)
+{
+    __asm__ volatile("");
+    return errno;
+}
+
+__attribute__((noinline)) void kssi_set_host_errno(int value)
+{
+    __asm__ volatile("");
+    errno = value;
+}
+
+static struct kssi_hw_machine *hw_of(struct kss_machine *m)
+{
+    return kssi_machine_hw(m);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+static int make_entry_stack(struct kssi_hw_cpu *hw)
+{
+    size_t page = kssi_mem_page();
+    size_t size = getauxval(AT_MINSIGSTKSZ) + kssi_frame_size() + ENTRY_STACK_EXTRA;
+    size = (size + page - 1) & ~(page - 1);
+    char *p = kssi_mem_reserve(size + page, page);
+    if (!p)
+        return -ENOMEM;
+    if (kssi_mem_guard(p, page) < 0 || kssi_mem_open(p + page, size) < 0) {
+        kssi_mem_release(p, size + page);
+        return -ENOMEM;
+    }
+    memset(p + page, 0, size); /* a first touch by the host's signal delivery is trouble (HOST) */
+    hw->entry_stack = p + page;
+    hw->entry_stack_size = size;
+    return 0;
+}
+
+static void live_fini(struct kss_machine *m)
+{
+    struct kssi_hw_machine *h = hw_of(m);
+    size_t page = kssi_mem_page();
+    if (!h)
+        return;
+    for (unsigned i = 0; i < h->cpus; i++)
+        if (h->cpu[i].entry_stack)
+            kssi_mem_release((char *)h->cpu[i].entry_stack - page, h->cpu[i].entry_stack_size + page);
+    kssi_machine_set_hw(m, NULL);
+    free(h);
+}
+
+static int live_probe(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    if (getenv("VALGRIND_LIB") || (preload && strstr(preload, "vgpreload")))
+        return kssi_error(-ENOTSUP, "the live machine can't run under valgrind, which kills a process "
+                                    "whose signal frame was moved");
+    return kssi_signals_learn();
+}
+
+static int live_init(struct kss_machine *m)
+{
+    const struct kss_config *config = kssi_machine_config(m);
+    kssi_hostcall_init();
+    kssi_unwind_warm();
+    struct kssi_hw_machine *h = calloc(1, sizeof *h + config->cpus * sizeof h->cpu[0]);
+    if (!h)
+        return kssi_error(-ENOMEM, "no host memory for %u CPUs", config->cpus);
+    h->machine = m;
+    h->config = config;
+    h->cpus = config->cpus;
+    h->boot_ns = kssi_host_now();
+    kssi_machine_set_hw(m, h);
+    for (unsigned i = 0; i < h->cpus; i++) {
+        struct kssi_hw_cpu *hw = &h->cpu[i];
+        hw->machine = h;
+        hw->cpu = kssi_machine_cpu(m, i);
+        kssi_intc_init(&hw->intc);
+        if (make_entry_stack(hw) < 0) {
+            live_fini(m);
+            return kssi_error(-ENOMEM, "no memory for the entry stack of CPU %u", i);
+        }
+    }
+    return 0;
+}
+
+static void *cpu_thread(void *arg)
+{
+    struct kssi_hw_cpu *hw = arg;
+    struct kssi_hot *hot = kssi_hot_get();
+    sigset_t cpu, all;
+    memset(hot, 0, sizeof *hot);
+    hot->altstack = (stack_t){ .ss_sp = hw->entry_stack, .ss_size = hw->entry_stack_size };
+    sigaltstack(&hot->altstack, NULL);
+    hot->mode = KSS_MODE_KERNEL;
+    hot->stacks = kssi_cpu_stacks(hw->cpu);
+    hot->cpu = hw->cpu;
+    hot->syscall_entry = (int)hw->machine->config->syscall_entry;
+    hot->hw = hw;
+    atomic_store(&hw->host_tid, gettid());
+    kssi_signals_cpu_mask(&cpu);
+    pthread_sigmask(SIG_SETMASK, &cpu, NULL);
+    hw->error = kssi_timers_create(hw, hw->machine->config->tick_hz);
+    if (hw->error == 0) {
+        kssi_cpu_main(hw->cpu);
+        kssi_timers_delete(hw);
+    }
+    atomic_store(&hw->host_tid, 0);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    stack_t off = { .ss_flags = SS_DISABLE };
+    sigaltstack(&off, NULL);
+    memset(hot, 0, sizeof *hot);
+    return NULL;
+}
+
+/* Host threads of the library start with every signal blocked, so that none is taken before the
+   thread is ready, and none meant for a CPU lands elsewhere. */
+int kssi_host_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = pthread_create(thread, NULL, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -r;
+}
+
+static int live_run(struct kss_machine *m)
+{
+    struct kssi_hw_machine *h = hw_of(m);
+    unsigned started = 0;
+    int r = 0;
+    kssi_signals_install();
+    if (h->config->host_signals)
+        kssi_signals_on_stop(m, true);
+    for (; started < h->cpus && r == 0; started += r == 0) {
+        r = kssi_host_thread(&h->cpu[started].thread, cpu_thread, &h->cpu[started]);
+        if (r < 0)
+            kssi_error(r, "no host thread for CPU %u: %s", started, strerror(-r));
+    }
+    if (r < 0)
+        kss_machine_stop(m);
+    for (unsigned i = 0; i < started; i++) {
+        pthread_join(h->cpu[i].thread, NULL);
+        if (h->cpu[i].error < 0 && r == 0)
+            r = kssi_error(-EAGAIN, "no host timer for CPU %u: %s", i, strerror(-h->cpu[i].error));
+    }
+    if (h->config->host_signals)
+        kssi_signals_on_stop(m, false);
+    kssi_signals_remove();
+    return r;
+}
+
+/* ---- privileged registers ------------------------------------------------------------------------- */
+
+static void live_load_kernel_sp(uintptr_t user_frame)
+{
+    kssi_hot_get()->kernel_sp = user_frame;
+}
+
+static void live_load_vector_table(struct kss_vector_table *table)
+{
+    kssi_hot_get()->table = table;
+}
+
+static struct kss_vector_table *live_vector_table(void)
+{
+    return kssi_hot_get()->table;
+}
+
+/*
+ * No wake-up is lost: with the host's signals blocked, an interrupt that has come shows in the
+ * controller or the flag, and one that comes now ends sigsuspend(). Its handler finds interrupts off
+ * and leaves it pending.
+ */
+static void live_wait_for_interrupt(void)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    sigset_t block, before;
+    sigemptyset(&block);
+    sigaddset(&block, KSSI_SIG_TIMER);
+    sigaddset(&block, KSSI_SIG_PIN);
+    pthread_sigmask(SIG_BLOCK, &block, &before);
+    if (!hot->pending && !kssi_intc_deliverable(&hot->hw->intc))
+        sigsuspend(&before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* ---- interrupt controller ------------------------------------------------------------------------- */
+
+static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsigned count)
+{
+    struct kssi_hw_machine *h = hw_of(m);
+    struct kssi_hw_cpu *hw = &h->cpu[cpu];
+    uint64_t now = h->config->latency ? kssi_host_now() : 0;
+    bool first = kssi_intc_raise(&hw->intc, line, count, now);
+    struct kssi_hot *hot = kssi_hot_get();
+    if (hot->hw == hw && hot->mode == KSS_MODE_KERNEL) {
+        hot->pending = 1;
+        if (kssi_irqs_on())
+            kssi_irq_enable(); /* take it now */
+        return 0;
+    }
+    pid_t tid = atomic_load(&hw->host_tid);
+    if (first && tid)
+        syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
+    return 0;
+}
+
+void kssi_device_raise(struct kss_machine *m, unsigned line)
+{
+    live_raise(m, 0, line, 1);
+}
+
+static int live_acknowledge(uint64_t *raised_ns)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    hot->pending = 0; /* before looking: a signal from here on sets it again */
+    return kssi_intc_acknowledge(&hot->hw->intc, raised_ns);
+}
+
+/* Interrupts may have become deliverable on this CPU: have them looked at when they are enabled. */
+static void look_again(struct kssi_hot *hot)
+{
+    if (!kssi_intc_deliverable(&hot->hw->intc))
+        return;
+    hot->pending = 1;
+    if (hot->irqs_on && hot->mode == KSS_MODE_KERNEL)
+        kssi_irq_enable();
+}
+
+static int live_eoi(unsigned line)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    int r = kssi_intc_eoi(&hot->hw->intc, line);
+    look_again(hot);
+    return r;
+}
+
+static void pin_all(struct kssi_hw_machine *h)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    for (unsigned i = 0; i < h->cpus; i++) {
+        pid_t tid = atomic_load(&h->cpu[i].host_tid);
+        if (hot->hw == &h->cpu[i])
+            look_again(hot);
+        else if (tid)
+            syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
+    }
+}
+
+static void live_set_mask(struct kss_machine *m, unsigned line, bool masked)
+{
+    struct kssi_hw_machine *h = hw_of(m);
+    for (unsigned i = 0; i < h->cpus; i++) {
+        if (masked)
+            atomic_fetch_or(&h->cpu[i].intc.mask, 1ull << line);
+        else
+            atomic_fetch_and(&h->cpu[i].intc.mask, ~(1ull << line));
+    }
+    if (!masked)
+        pin_all(h);
+}
+
+static void live_set_line_priority(struct kss_machine *m, unsigned line, unsigned priority)
+{
+    struct kssi_hw_machine *h = hw_of(m);
+    for (unsigned i = 0; i < h->cpus; i++)
+        h->cpu[i].intc.line[line].priority = (uint8_t)priority;
+    pin_all(h);
+}
+
+static void live_line_stats(struct kss_machine *m, unsigned cpu, unsigned line,
+                            struct kss_irq_stats *s)
+{
+    kssi_intc_line_stats(&hw_of(m)->cpu[cpu].intc, line, s);
+}
+
+static uint64_t live_deferred(struct kss_machine *m, unsigned cpu)
+{
+    return hw_of(m)->cpu[cpu].deferred;
+}
+
+/*
+ * Interrupts were enabled and something is pending: take it here, each with a frame on the stack in
+ * use, as if it had arrived at this point. Called from kssi_irq_enable() with interrupts on.
+ */
+void kssi_irq_replay(void);
+bool kssi_irq_try_enable(void);
+void kssi_irq_replay(void)
+{
+    do {
+        uint64_t raised_ns = 0;
+        kssi_irq_disable();
+        int line = live_acknowledge(&raised_ns);
+        if (line >= 0)
+            kssi_arch_take_interrupt(KSS_VEC_IRQ + (unsigned)line, raised_ns);
+    } while (kssi_irq_try_enable());
+}
+
+static uint64_t live_clock(struct kss_machine *m)
+{
+    return kssi_host_now() - hw_of(m)->boot_ns;
+}
+
+static uint64_t live_entropy(void)
+{
+    uint64_t v = 0;
+    if (getrandom(&v, sizeof v, 0) != sizeof v)
+        v = kssi_host_now() * 0x9e3779b97f4a7c15ull ^ (uintptr_t)&v;
+    return v;
+}
+
+struct kssi_platform const kssi_platform_live = {
+    .name = "live",
+    .probe = live_probe,
+    .init = live_init,
+    .fini = live_fini,
+    .run = live_run,
+    .reserve = kssi_mem_reserve,
+    .release = kssi_mem_release,
+    .open = kssi_mem_open,
+    .guard = kssi_mem_guard,
+    .discard = kssi_mem_discard,
+    .guards_by_madvise = kssi_mem_by_madvise,
+    .page_size = kssi_mem_page,
+    .memory_size = kssi_mem_physical,
+    .load_kernel_sp = live_load_kernel_sp,
+    .load_vector_table = live_load_vector_table,
+    .vector_table = live_vector_table,
+    .wait_for_interrupt = live_wait_for_interrupt,
+    .context_size = sizeof(ucontext_t),
+    .context_init = kssi_context_init,
+    .context_switch = kssi_context_switch,
+    .context_sp = kssi_context_sp,
+    .raise = live_raise,
+    .acknowledge = live_acknowledge,
+    .eoi = live_eoi,
+    .set_mask = live_set_mask,
+    .set_line_priority = live_set_line_priority,
+    .line_stats = live_line_stats,
+    .deferred = live_deferred,
+    .clock = live_clock,
+    .entropy = live_entropy,
+    .backtrace = kssi_unwind,
+    .backtrace_trap = kssi_unwind_trap,
+    .symbol = kssi_symbol,
+    .placement_start = kssi_placement_start,
+    .placement_stop = kssi_placement_stop,
+    .disk_open = kssi_disk_open,
+    .disk_start = kssi_disk_start,
+    .disk_status = kssi_disk_status,
+    .disk_close = kssi_disk_close,
+    .disk_counters = kssi_disk_counters,
+    .console_open = kssi_console_open,
+    .console_key = kssi_console_key,
+    .console_write = kssi_console_write,
+    .console_close = kssi_console_close,
+};
