@@ -57,7 +57,7 @@ struct kss_config {
     enum kss_kstack_alloc kstack_alloc;
     enum kss_zombie_stacks zombie_stacks;
     enum kss_irq_stacks irq_stacks;
-    unsigned kstack_cache; /* freed stacks kept ready, machine-wide: 0 to 65536; default 64 */
+    unsigned kstack_cache; /* freed stacks kept ready per CPU: 0 to 65536; default 64 */
     bool canary;           /* per-thread random word at the end of the stack; default on */
     bool poison;           /* fill unused stack, for the exact high-water mark; default on */
 
@@ -102,7 +102,7 @@ struct kss_cpu_stats {
 struct kss_machine_stats {
     struct kss_cpu_stats total;
     uint64_t threads_created, threads_reaped;
-    unsigned threads_live;       /* not yet reaped, idle threads not counted */
+    unsigned threads_live;       /* not yet reaped; pid 1 is one of them, idle threads are not */
     unsigned zombies;            /* threads that are zombies now */
     unsigned zombie_stacks;      /* kernel stacks that zombies hold now */
     unsigned zombie_stacks_max;  /* most ever held */

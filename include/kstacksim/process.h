@@ -106,7 +106,7 @@ struct kss_thread_info_snapshot {
     size_t kstack_size;        /* 0 while it has none */
     size_t kstack_high_water;  /* most bytes ever in use */
     size_t kstack_depth;       /* bytes in use now; 0 in user mode */
-    bool is_kernel;            /* an idle thread, or pid 1 */
+    bool is_kernel;            /* a kernel thread, such as an idle thread */
 };
 
 /**

@@ -111,9 +111,10 @@ KSS_API int kss_vector_set(struct kss_machine *machine, unsigned vector,
 KSS_API int kss_vector_get(struct kss_machine *machine, unsigned vector, struct kss_gate *gate);
 
 /**
- * Raises a vector by an instruction, as `int n` does: a software interrupt. Vectors 0x81 and 0x90 to
- * 0xff can be raised; a gate closed to user mode gives a general-protection fault.
- * Returns what the handler left as result, -EINVAL for another vector. Context: user, kernel.
+ * Raises a vector by an instruction, as `int n` does: a software interrupt. A gate that is closed to
+ * user mode, or none, gives a general-protection fault. argument is the handler's argument 0.
+ * Returns what the handler left with kss_trap_set_result(), -EINVAL for 3, 4 and 0x80, which the host
+ * takes for itself, -EPERM on a host thread. Context: user, kernel.
  */
 KSS_API long kss_software_interrupt(unsigned vector, long argument);
 
