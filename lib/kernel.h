@@ -269,6 +269,21 @@ static inline struct kss_thread *kssi_current(void)
     return kssi_thread_info()->thread;
 }
 
+/* A spinlock where interrupts are off already and the current thread is known. */
+static inline void kssi_lock(struct kss_spinlock *lock, const struct kss_thread *self)
+{
+    while (unlikely(__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE)))
+        while (__atomic_load_n(&lock->locked, __ATOMIC_RELAXED))
+            kssi_relax();
+    lock->holder = self;
+}
+
+static inline void kssi_unlock(struct kss_spinlock *lock)
+{
+    lock->holder = NULL;
+    __atomic_store_n(&lock->locked, 0, __ATOMIC_RELEASE);
+}
+
 /* True in kernel mode of a simulated CPU; a user-mode caller faults; false on a host thread. */
 bool kssi_require_kernel(void);
 /* 0 where a machine may be configured (host before the machine runs, kernel), or an error. */
@@ -293,7 +308,6 @@ bool kssi_wake(struct kss_thread *t);
 void kssi_set_need_resched(struct kss_thread *t);
 void kssi_sched_tick(struct kssi_cpu *cpu);
 void kssi_sched_set_priority(struct kss_thread *t, int priority);
-bool kssi_sched_yield(void);
 uint64_t kssi_now(struct kss_machine *m);
 uint64_t kssi_random(struct kss_machine *m);
 

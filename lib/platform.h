@@ -70,7 +70,7 @@ uintptr_t kssi_frame_sp(const struct kss_trap_frame *tf);
 uint64_t kssi_frame_flags(const struct kss_trap_frame *tf);
 void kssi_frame_set_pc(struct kss_trap_frame *tf, uintptr_t pc);
 void kssi_frame_set_result(struct kss_trap_frame *tf, long value);
-long kssi_frame_argument(const struct kss_trap_frame *tf, unsigned index); /* 0: call number */
+long kssi_frame_arguments(const struct kss_trap_frame *tf, long a[6]); /* returns the call's number */
 /* A frame from which the common exit starts fn(arg) in user mode on a stack that ends at sp. */
 void kssi_frame_init_user(struct kss_trap_frame *tf, kss_user_fn fn, void *arg, uintptr_t sp);
 /* Whether the common exit may return through it; NULL, or what is wrong. */

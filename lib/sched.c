@@ -246,9 +246,9 @@ static void after_exit(struct kssi_cpu *cpu, struct kss_thread *prev)
     if (m->config.zombie_stacks != KSS_ZOMBIE_FREES_STACK)
         return;
     kssi_kstack_detach(prev);
-    kss_spin_lock(&m->sched_lock);
+    kssi_lock(&m->sched_lock, cpu->current);
     prev->on_cpu = false;
-    kss_spin_unlock(&m->sched_lock, false);
+    kssi_unlock(&m->sched_lock);
 }
 
 /* The first thing on the new stack. */
@@ -260,7 +260,7 @@ void kssi_switch_finish(void)
     if (unlikely(m->trace_on))
         kssi_trace_switch(m, prev, next, cpu->reason);
     next->context_saved = false;
-    kss_spin_unlock(&m->sched_lock, false);
+    kssi_unlock(&m->sched_lock);
     if (unlikely(cpu->reason == KSS_SWITCH_EXIT))
         after_exit(cpu, prev);
     if (unlikely(m->config.check_switches) && kss_check(m) < 0)
@@ -294,8 +294,10 @@ void kssi_schedule(enum kss_switch_reason reason)
     check_may_switch(cpu, prev, on, reason);
     if (unlikely(!cpu->spare_stack && m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY))
         kssi_spare_stack_get(cpu);
-    kss_spin_lock(&m->sched_lock);
+    kssi_lock(&m->sched_lock, prev);
     prev->ti->flags &= ~KSS_TI_NEED_RESCHED;
+    if (reason == KSS_SWITCH_YIELD && (!m->sched->yield || m->sched->yield(prev, NULL)))
+        prev->slice_ns = 0;
     if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
         kss_spin_unlock(&m->sched_lock, on); /* woken since kss_wait_prepare() */
         return;
@@ -310,19 +312,14 @@ void kssi_schedule(enum kss_switch_reason reason)
     if (next != prev)
         switch_to(cpu, prev, next, reason);
     else
-        kss_spin_unlock(&m->sched_lock, false);
+        kssi_unlock(&m->sched_lock);
     kssi_irq_restore(on);
 }
 
-bool kssi_sched_yield(void)
+void kss_reschedule(void)
 {
-    struct kss_thread *t = kssi_current();
-    bool on = kss_spin_lock(&t->machine->sched_lock);
-    if (!t->machine->sched->yield || t->machine->sched->yield(t, NULL))
-        t->slice_ns = 0;
-    kss_spin_unlock(&t->machine->sched_lock, on);
-    kssi_schedule(KSS_SWITCH_YIELD);
-    return true;
+    if (kssi_require_kernel())
+        kssi_schedule(KSS_SWITCH_YIELD);
 }
 
 void kssi_sched_tick(struct kssi_cpu *cpu)
@@ -332,12 +329,12 @@ void kssi_sched_tick(struct kssi_cpu *cpu)
     cpu->stats.ticks++;
     if (t == cpu->idle)
         return;
-    kss_spin_lock(&m->sched_lock);
+    kssi_lock(&m->sched_lock, t);
     account(t, kssi_now(m));
     CLASS(m, tick, t);
     if (t->slice_ns == 0)
         kssi_set_need_resched(t);
-    kss_spin_unlock(&m->sched_lock, false);
+    kssi_unlock(&m->sched_lock);
 }
 
 void kssi_sched_set_priority(struct kss_thread *t, int priority)

@@ -37,7 +37,7 @@ static long sys_getppid(args a)
 static long sys_yield(args a)
 {
     (void)a;
-    kssi_sched_yield();
+    kssi_schedule(KSS_SWITCH_YIELD);
     return 0;
 }
 
@@ -276,11 +276,10 @@ void kssi_syscall_dispatch(struct kss_trap_frame *tf, void *arg)
 {
     struct kss_thread *t = kssi_current();
     struct kss_machine *m = t->machine;
-    unsigned long nr = (unsigned long)kssi_frame_argument(tf, 0);
-    struct kss_syscall_args a = { .frame = tf };
+    struct kss_syscall_args a;
+    unsigned long nr = (unsigned long)kssi_frame_arguments(tf, a.a);
     (void)arg;
-    for (unsigned i = 0; i < 6; i++)
-        a.a[i] = kssi_frame_argument(tf, i + 1);
+    a.frame = tf;
     t->syscalls++;
     KSSI_TRACE(m, KSS_TR_SYSCALL_IN, nr, a.a[0], a.a[1], a.a[2]);
     kss_syscall_fn fn = nr < KSS_SYSCALLS ? m->syscall[nr] : NULL;

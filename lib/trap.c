@@ -246,7 +246,11 @@ void kss_trap_set_result(struct kss_trap_frame *tf, long value)
 
 long kss_trap_argument(const struct kss_trap_frame *tf, unsigned index)
 {
-    return tf && index < 6 ? kssi_frame_argument(tf, index + 1) : 0;
+    long a[6];
+    if (!tf || index >= 6)
+        return 0;
+    kssi_frame_arguments(tf, a);
+    return a[index];
 }
 
 unsigned kss_trap_instruction_length(const struct kss_trap_frame *tf)

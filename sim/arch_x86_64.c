@@ -377,10 +377,16 @@ void kssi_frame_set_result(struct kss_trap_frame *tf, long value)
     frame_regs(tf)[REG_RAX] = value;
 }
 
-long kssi_frame_argument(const struct kss_trap_frame *tf, unsigned index)
+long kssi_frame_arguments(const struct kss_trap_frame *tf, long a[6])
 {
-    static const int place[] = { REG_RDI, REG_RSI, REG_RDX, REG_RCX, REG_R8, REG_R9, REG_R10 };
-    return index < 7 ? frame_regs(tf)[place[index]] : 0;
+    const greg_t *r = frame_regs(tf);
+    a[0] = r[REG_RSI];
+    a[1] = r[REG_RDX];
+    a[2] = r[REG_RCX];
+    a[3] = r[REG_R8];
+    a[4] = r[REG_R9];
+    a[5] = r[REG_R10];
+    return r[REG_RDI];
 }
 
 unsigned kssi_frame_saved_registers(const struct kss_trap_frame *tf)

@@ -14,6 +14,9 @@ KSS_API void kss_preempt_enable(void);
 /** How deep preemption is disabled. Context: kernel, hard irq. */
 KSS_API int kss_preempt_count(void);
 
+/** Lets others of the same right run: what kss_yield() is for user mode. Context: kernel; sleeps. */
+KSS_API void kss_reschedule(void);
+
 /** A lock held for a short time, interrupts off. Never sleep with one held. */
 struct kss_spinlock {
     unsigned locked;
