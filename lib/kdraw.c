@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROWS 64
+#define ROWS 32
 #define FRAMES 48
 
 struct canvas {

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "harness.h"
+
+struct kss_report reports[REPORTS];
+int report_count;
+
+static void on_report(const struct kss_report *r, void *arg)
+{
+    (void)arg;
+    if (report_count < REPORTS)
+        reports[report_count] = *r;
+    report_count++;
+}
+
+struct kss_config test_config(void)
+{
+    struct kss_config c;
+    kss_config_init(&c);
+    c.check_switches = true;
+    c.on_report = on_report;
+    const char *entry = getenv("KSS_TEST_ENTRY");
+    if (entry && strcmp(entry, "gate") == 0)
+        c.syscall_entry = KSS_SYSCALL_GATE;
+    return c;
+}
+
+static long sys_kernel(const struct kss_syscall_args *a)
+{
+    long (*fn)(void *) = (long (*)(void *))a->a[0];
+    return fn((void *)a->a[1]);
+}
+
+long in_kernel(long (*fn)(void *arg), void *arg)
+{
+    return kss_syscall(SYS_KERNEL, (long)fn, (long)arg, 0, 0, 0, 0);
+}
+
+struct kss_machine *test_machine(const struct kss_config *config)
+{
+    struct kss_machine *m = NULL;
+    int r = kss_machine_create(&m, config);
+    ck_assert_msg(r == 0, "create: %d: %s", r, kss_last_error());
+    r = kss_syscall_register(m, SYS_KERNEL, sys_kernel, "kernel");
+    ck_assert_msg(r == 0, "register: %d: %s", r, kss_last_error());
+    return m;
+}
+
+int test_run(struct kss_machine *m, kss_user_fn fn, void *arg)
+{
+    int status = -1;
+    int r = kss_machine_run(m, fn, arg, &status);
+    if (r != 0 && report_count) {
+        static char text[8192];
+        kss_report_format(&reports[report_count <= REPORTS ? report_count - 1 : REPORTS - 1], text, sizeof text);
+        ck_abort_msg("run: %d: %s\n%s", r, kss_last_error(), text);
+    }
+    ck_assert_msg(r == 0, "run: %d: %s", r, kss_last_error());
+    r = kss_check(m);
+    ck_assert_msg(r == 0, "check: %s", kss_last_error());
+    return status;
+}
+
+int test_boot(const struct kss_config *config, kss_user_fn fn, void *arg)
+{
+    struct kss_machine *m = test_machine(config);
+    int status = test_run(m, fn, arg);
+    ck_assert_int_eq(kss_machine_destroy(m), 0);
+    return status;
+}
+
+bool test_on_kernel_stack(uintptr_t address)
+{
+    struct kss_thread *whose = NULL;
+    return kss_stack_find(kss_machine_current(), address, &whose) == KSS_STACK_TASK && whose == kss_current();
+}
+
+int test_main(Suite *(*suite)(void))
+{
+    SRunner *r = srunner_create(suite());
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

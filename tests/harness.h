@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* What the tests of behaviour share: a machine to run something on, and the reports it made. */
+#ifndef HARNESS_H
+#define HARNESS_H
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kstacksim/kstacksim.h>
+
+#define REPORTS 64
+extern struct kss_report reports[REPORTS];
+extern int report_count;
+
+/* Defaults for tests: every context switch checks the invariants, reports are kept. */
+struct kss_config test_config(void);
+struct kss_machine *test_machine(const struct kss_config *config);
+/* Runs fn(arg) as the first process; asserts that the run and the invariants are good. Returns its
+   wait status. */
+int test_run(struct kss_machine *m, kss_user_fn fn, void *arg);
+/* All of it: make, run, destroy. */
+int test_boot(const struct kss_config *config, kss_user_fn fn, void *arg);
+/* Does address lie in the running thread's kernel stack? Kernel mode. */
+bool test_on_kernel_stack(uintptr_t address);
+
+int test_main(Suite *(*suite)(void));
+
+/* One system call that runs a function in kernel mode: for looking around. */
+#define SYS_KERNEL KSS_SYS_EXPERIMENT
+long in_kernel(long (*fn)(void *arg), void *arg);
+
+#endif
