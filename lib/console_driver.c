@@ -195,14 +195,18 @@ int kss_console_attach(struct kss_machine *m, const struct kss_console_config *c
     kss_spinlock_init(&c->lock, "console");
     kss_wait_queue_init(&c->readers, "console input");
     r = kss_irq_request(m, KSS_LINE_KEYBOARD, on_keyboard, c, "keyboard");
-    if (r == 0)
-        r = kss_device_register(m, "console", &console_ops, c);
-    if (r == 0)
+    if (r < 0) {
+        free(c);
+        return r;
+    }
+    r = kss_device_register(m, "console", &console_ops, c);
+    if (r == 0) {
         r = m->platform->console_open(m, config, KSS_LINE_KEYBOARD, &c->hw);
+        if (r < 0)
+            m->devices--; /* the one just registered */
+    }
     if (r < 0) {
         kss_irq_free(m, KSS_LINE_KEYBOARD);
-        if (m->devices && m->device[m->devices - 1].data == c)
-            m->devices--;
         free(c);
         return r;
     }
@@ -215,7 +219,9 @@ int kss_console_stats(struct kss_machine *m, struct kss_console_stats *stats)
     int r = kssi_valid_machine(m);
     if (r < 0)
         return r;
-    if (!m->console || !stats)
+    if (!stats)
+        return kssi_error(-EINVAL, "no place for the counters");
+    if (!m->console)
         return kssi_error(-ENOENT, "the machine has no console");
     *stats = m->console->stats;
     return 0;

@@ -156,7 +156,9 @@ static int check_config(struct kss_machine *m, const struct kss_disk_config *c)
     if (m->next_disk_line >= KSS_LINE_FREE)
         return kssi_error(-ENOSPC, "disk %s: lines %d to %d are taken", c->name, KSS_LINE_DISK,
                           KSS_LINE_FREE - 1);
-    return 0;
+    if (m->irq[m->next_disk_line].handler)
+        return kssi_error(-EBUSY, "disk %s: IRQ line %u is taken", c->name, m->next_disk_line);
+    return kssi_device_name_ok(m, c->name); /* before the host file is touched */
 }
 
 static void disk_free(struct kssi_disk *d)

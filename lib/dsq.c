@@ -157,7 +157,7 @@ bool kssi_dsq_contains(struct kssi_dsq *q, const struct kss_thread *t)
 
 int kss_dsq_create(struct kss_machine *m, uint64_t id)
 {
-    int r = kssi_valid_machine(m);
+    int r = kssi_require_config(m);
     if (r < 0)
         return r;
     if (id == 0 || id > (1ull << 32))

@@ -100,7 +100,7 @@ static void on_double_fault(struct kss_trap_frame *tf, void *arg)
     char message[220];
     struct kssi_fault f = { KSS_REPORT_DOUBLE_FAULT, KSS_ACTION_KILL_PROCESS, tf, sp, message };
     (void)arg;
-    if (tf->cause == 0) {
+    if (tf->cause == KSS_NO_CAUSE) {
         f.kind = KSS_REPORT_BAD_FRAME;
         f.tf = NULL;
         snprintf(message, sizeof message, "the host refused the trap frame that was returned through");
@@ -138,7 +138,13 @@ void kssi_vector_reset(struct kss_machine *m, unsigned vector)
     bool df = vector == KSS_VEC_DOUBLE_FAULT;
     /* Every vector has a gate in the kernel's eyes: one without is a general protection fault, which
        entry code sees by its type. */
-    if (vector < 32)
+    if (vector >= KSS_VEC_IRQ && vector < KSS_VEC_IRQ + KSS_IRQ_LINES)
+        m->vectors.gate[vector] =
+            (struct kss_gate){ kssi_irq_dispatch, NULL, KSS_GATE_INTERRUPT, KSS_PRIV_KERNEL, 0 };
+    else if (vector == KSS_VEC_SYSCALL)
+        m->vectors.gate[vector] =
+            (struct kss_gate){ kssi_syscall_dispatch, NULL, KSS_GATE_TRAP, KSS_PRIV_USER, 0 };
+    else if (vector < 32)
         m->vectors.gate[vector] = (struct kss_gate){ .handler = df ? on_double_fault : on_exception,
                                                      .type = KSS_GATE_INTERRUPT,
                                                      .privilege = vector == KSS_VEC_BREAKPOINT ||
@@ -149,6 +155,6 @@ void kssi_vector_reset(struct kss_machine *m, unsigned vector)
 
 void kssi_fault_init(struct kss_machine *m)
 {
-    for (unsigned v = 0; v < 32; v++)
+    for (unsigned v = 0; v < KSS_VECTORS; v++)
         kssi_vector_reset(m, v);
 }

@@ -8,6 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+int kssi_device_name_ok(struct kss_machine *m, const char *name)
+{
+    if (!name || !*name || strlen(name) >= KSS_NAME_MAX)
+        return kssi_error(-EINVAL, "device \"%s\": a name has 1 to %d characters", name ? name : "(null)",
+                          KSS_NAME_MAX - 1);
+    for (unsigned i = 0; i < m->devices; i++)
+        if (strcmp(m->device[i].name, name) == 0)
+            return kssi_error(-EEXIST, "device \"%s\" exists", name);
+    if (m->devices == KSSI_DEVICES_MAX)
+        return kssi_error(-ENOSPC, "device \"%s\": there are %d already", name, KSSI_DEVICES_MAX);
+    return 0;
+}
+
 int kss_device_register(struct kss_machine *m, const char *name, const struct kss_device_ops *ops,
                         void *data)
 {
@@ -16,14 +29,11 @@ int kss_device_register(struct kss_machine *m, const char *name, const struct ks
         return r;
     if (m->life != KSSI_BUILT)
         return kssi_error(-EBUSY, "devices are registered before the machine runs");
-    if (!name || !*name || strlen(name) >= KSS_NAME_MAX || !ops)
-        return kssi_error(-EINVAL, "device \"%s\": a name of 1 to %d characters, and operations",
-                          name ? name : "(null)", KSS_NAME_MAX - 1);
-    for (unsigned i = 0; i < m->devices; i++)
-        if (strcmp(m->device[i].name, name) == 0)
-            return kssi_error(-EEXIST, "device \"%s\" exists", name);
-    if (m->devices == KSSI_DEVICES_MAX)
-        return kssi_error(-ENOSPC, "device \"%s\": there are %d already", name, KSSI_DEVICES_MAX);
+    if (!ops)
+        return kssi_error(-EINVAL, "device \"%s\": its operations are NULL", name ? name : "(null)");
+    r = kssi_device_name_ok(m, name);
+    if (r < 0)
+        return r;
     struct kssi_device *d = &m->device[m->devices++];
     snprintf(d->name, sizeof d->name, "%s", name);
     d->ops = ops;
@@ -65,7 +75,7 @@ static void put_file(struct kss_machine *m, struct kssi_open_file *f)
 
 static long install(struct kss_process *p, struct kssi_open_file *f)
 {
-    long fd = kssi_error(-EMFILE, "process %d has %d files open already", p->pid, KSSI_OPEN_MAX);
+    long fd = -EMFILE;
     bool on = kss_spin_lock(&p->machine->tree_lock);
     for (int i = 0; i < KSSI_OPEN_MAX && fd < 0; i++) {
         if (!p->files[i]) {
@@ -74,7 +84,7 @@ static long install(struct kss_process *p, struct kssi_open_file *f)
         }
     }
     kss_spin_unlock(&p->machine->tree_lock, on);
-    return fd;
+    return fd >= 0 ? fd : kssi_error(-EMFILE, "process %d has %d files open already", p->pid, KSSI_OPEN_MAX);
 }
 
 long kssi_file_open(struct kss_process *p, const char *name, int flags)

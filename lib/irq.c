@@ -129,6 +129,8 @@ int kss_irq_free(struct kss_machine *m, unsigned line)
     int r = check_line(m, line);
     if (r < 0)
         return r;
+    if (line == KSS_LINE_TIMER || line == KSS_LINE_STOP)
+        return kssi_error(-EBUSY, "IRQ line %u is the machine's own", line);
     if (!m->irq[line].handler)
         return kssi_error(-ENOENT, "IRQ line %u has no handler", line);
     bool on = kssi_this_cpu() && kssi_irq_save();
@@ -174,7 +176,9 @@ int kss_irq_raise(struct kss_machine *m, unsigned cpu, unsigned line)
     if (!m || m->magic != KSSI_MACHINE_MAGIC || line >= KSS_IRQ_LINES || cpu >= m->cpus)
         return -EINVAL; /* no sentence: host signal handlers may call this */
     KSSI_TRACE(m, KSS_TR_RAISE, line, cpu, 0, 0);
-    return m->platform->raise(m, cpu, line, 1);
+    if (m->platform->raise(m, cpu, line, 1))
+        KSSI_TRACE(m, KSS_TR_LOST, line, cpu, 0, 0);
+    return 0;
 }
 
 int kss_irq_eoi(unsigned line)

@@ -385,6 +385,7 @@ void kssi_fault_init(struct kss_machine *m);
 void kssi_vector_reset(struct kss_machine *m, unsigned vector); /* back to what it was at boot */
 
 /* file.c and devices */
+int kssi_device_name_ok(struct kss_machine *m, const char *name);
 long kssi_file_open(struct kss_process *p, const char *name, int flags);
 long kssi_file_close(struct kss_process *p, int fd);
 long kssi_file_io(struct kss_process *p, int fd, void *buffer, size_t n, bool write);

@@ -241,6 +241,8 @@ int kss_backtrace(struct kss_thread *t, struct kss_frame *frames, int max)
         return r;
     if (max < 0 || (max && !frames))
         return kssi_error(-EINVAL, "room for %d frames: a count of at least 0 and an array", max);
+    if (!t->ti)
+        return kssi_error(-ENODATA, "thread %d has no kernel stack", t->tid);
     struct walk w = { is_running_here(t) ? NULL : t, NULL, frames, max, 0 };
     if (w.thread && !t->context_saved)
         return kssi_error(-EBUSY, "thread %d runs on another CPU", t->tid);

@@ -14,6 +14,7 @@ static const char *const names[KSS_TR_TYPES] = {
     [KSS_TR_ISR_OUT] = "isr_out",
     [KSS_TR_EOI] = "eoi",
     [KSS_TR_RAISE] = "raise",
+    [KSS_TR_LOST] = "lost",
     [KSS_TR_SWITCH] = "context_switch",
     [KSS_TR_WAKE] = "wake",
     [KSS_TR_SLEEP] = "sleep",
@@ -85,6 +86,8 @@ static int trap_events(struct kss_machine *m, const struct kss_trace_event *e, c
     case KSS_TR_RAISE:
         return snprintf(s, n, "line %llu (%s) is raised on CPU %llu", (ull)v[0],
                         v[0] < KSS_IRQ_LINES ? m->irq[v[0]].name : "?", (ull)v[1]);
+    case KSS_TR_LOST:
+        return snprintf(s, n, "line %llu was still pending on CPU %llu: this one is lost", (ull)v[0], (ull)v[1]);
     case KSS_TR_SYSCALL_IN:
         return snprintf(s, n, "system call %s(%#llx, %#llx, %#llx)", kss_syscall_name(m, (unsigned)v[0]), (ull)v[1],
                         (ull)v[2], (ull)v[3]);

@@ -135,6 +135,7 @@ struct kssi_platform {
     uintptr_t (*context_sp)(const void *ctx);
 
     /* Interrupt controller. acknowledge: the highest deliverable line goes into service, or -1. */
+    /* raise: 1 if the event was lost, since the line was pending already. */
     int (*raise)(struct kss_machine *m, unsigned cpu, unsigned line, unsigned count);
     int (*acknowledge)(uint64_t *raised_ns);
     int (*eoi)(unsigned line);

@@ -158,10 +158,10 @@ static int take_thread(struct kss_process *p, long tid, struct kss_thread **out)
     int r = 0;
     bool on = kss_spin_lock(&p->machine->tree_lock);
     struct kss_thread *t = tid == (int)tid ? kssi_thread_by_id(p->machine, (int)tid) : NULL;
-    if (!t || t->process != p || t->main) {
-        r = kssi_error(-ESRCH, "process %d has no thread %ld to join", p->pid, tid);
-    } else if (t == self) {
+    if (t == self) {
         r = kssi_error(-EDEADLK, "thread %ld can't join itself", tid);
+    } else if (!t || t->process != p || t->main) {
+        r = kssi_error(-ESRCH, "process %d has no thread %ld to join", p->pid, tid);
     } else if (t->joiner && t->joiner != self) {
         r = kssi_error(-EINVAL, "thread %ld is joined by thread %d already", tid, t->joiner->tid);
     } else if (!t->finished) {

@@ -2,6 +2,7 @@
 /* Reports: built on a stack of the CPU's own, so that a dead stack is read and not used. */
 #include "kernel.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +65,7 @@ static void fill(struct kss_report *r, struct kssi_cpu *cpu, const struct kssi_f
     snprintf(r->message, sizeof r->message, "%s", f->message);
     if (f->tf) {
         r->mode = f->tf->mode;
-        r->vector = f->tf->cause ? f->tf->cause : f->tf->vector;
+        r->vector = f->tf->cause != KSS_NO_CAUSE ? f->tf->cause : f->tf->vector;
         r->error = f->tf->error;
         r->fault_address = f->tf->fault_address;
         r->pc = kssi_frame_pc(f->tf);
@@ -158,7 +159,7 @@ int kss_report_format(const struct kss_report *r, char *buffer, size_t size)
     static const char *const mark[] = { "    ", "--> ", "  u " };
     struct text t = { buffer, size, 0 };
     if (!r || (size && !buffer))
-        return -22;
+        return kssi_error(-EINVAL, "no report, or no buffer");
     if (size)
         buffer[0] = '\0';
     print(&t, "kstacksim: %s: %s\n", kss_report_kind_name(r->kind), r->message);

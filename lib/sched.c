@@ -57,13 +57,13 @@ static bool wake_locked(struct kss_thread *t)
     if (t->state != KSS_THREAD_SLEEPING)
         return false;
     kssi_timer_disarm(t);
+    KSSI_TRACE(t->machine, KSS_TR_WAKE, t->tid, 0, 0, 0);
     if (t->on_cpu) {
         /* Between kss_wait_prepare() and the switch: it will find itself RUNNING and not sleep. */
         kssi_set_state(t, KSS_THREAD_RUNNING);
         return true;
     }
     kssi_set_state(t, KSS_THREAD_READY);
-    KSSI_TRACE(t->machine, KSS_TR_WAKE, t->tid, 0, 0, 0);
     activate(t, KSS_ENQ_WAKEUP);
     return true;
 }
@@ -257,7 +257,8 @@ void kssi_switch_finish(void)
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_machine *m = cpu->machine;
     struct kss_thread *prev = cpu->switched_from, *next = cpu->current;
-    if (unlikely(m->trace_on))
+    DTRACE_PROBE2(kstacksim, KSS_TR_SWITCH, prev->tid, next->tid);
+    if (unlikely(m->trace_on && prev != next))
         kssi_trace_switch(m, prev, next, cpu->reason);
     next->context_saved = false;
     kssi_unlock(&m->sched_lock);
@@ -296,7 +297,7 @@ void kssi_schedule(enum kss_switch_reason reason)
         kssi_spare_stack_get(cpu);
     kssi_lock(&m->sched_lock, prev);
     prev->ti->flags &= ~KSS_TI_NEED_RESCHED;
-    if (reason == KSS_SWITCH_YIELD && (!m->sched->yield || m->sched->yield(prev, NULL)))
+    if (reason == KSS_SWITCH_YIELD && prev != cpu->idle && (!m->sched->yield || m->sched->yield(prev, NULL)))
         prev->slice_ns = 0;
     if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
         kss_spin_unlock(&m->sched_lock, on); /* woken since kss_wait_prepare() */

@@ -9,6 +9,8 @@ void kss_spinlock_init(struct kss_spinlock *lock, const char *name)
 
 bool kss_spin_lock(struct kss_spinlock *lock)
 {
+    if (kssi_this_cpu())
+        kssi_require_kernel();
     /* A host thread may take it while no CPU runs: there is nobody to exclude. */
     bool on = kssi_this_cpu() && kssi_irq_save();
     while (__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE))
@@ -20,6 +22,8 @@ bool kss_spin_lock(struct kss_spinlock *lock)
 
 void kss_spin_unlock(struct kss_spinlock *lock, bool irqs_were_on)
 {
+    if (kssi_this_cpu())
+        kssi_require_kernel();
     lock->holder = NULL;
     __atomic_store_n(&lock->locked, 0, __ATOMIC_RELEASE);
     if (irqs_were_on)

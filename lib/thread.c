@@ -21,15 +21,26 @@ static struct kss_thread *take_block(struct kss_machine *m)
     return t;
 }
 
-/* The table is at least twice as large as there can be threads, so a free slot is near. tree_lock. */
+/* The table is at least twice as large as there can be threads, so a free slot is near. */
 static void assign_id(struct kss_machine *m, struct kss_thread *t)
 {
+    bool on = kss_spin_lock(&m->tree_lock);
     do {
         if (++m->next_id <= 0 || m->next_id == INT32_MAX)
             m->next_id = 2;
     } while (m->by_id[(unsigned)m->next_id & (m->id_slots - 1)]);
     t->tid = m->next_id;
     m->by_id[(unsigned)t->tid & (m->id_slots - 1)] = t;
+    m->created++;
+    kss_spin_unlock(&m->tree_lock, on);
+}
+
+static void drop_id(struct kss_machine *m, struct kss_thread *t)
+{
+    bool on = kss_spin_lock(&m->tree_lock);
+    m->by_id[(unsigned)t->tid & (m->id_slots - 1)] = NULL;
+    m->created--;
+    kss_spin_unlock(&m->tree_lock, on);
 }
 
 struct kss_thread *kssi_thread_by_id(struct kss_machine *m, int tid)
@@ -138,17 +149,14 @@ struct kss_thread *kssi_thread_new(struct kss_machine *m, const struct kss_spawn
         *error = give_kernel_stack(t);
         if (*error == 0 && process)
             *error = give_user_stack(t, attr);
-        if (*error == 0 && process)
+        if (*error == 0 && process) {
+            assign_id(m, t);
             *error = kssi_sched_add(t);
-        if (*error == 0) {
-            if (process) {
-                bool on = kss_spin_lock(&m->tree_lock);
-                assign_id(m, t);
-                m->created++;
-                kss_spin_unlock(&m->tree_lock, on);
-            }
-            return t;
+            if (*error < 0)
+                drop_id(m, t);
         }
+        if (*error == 0)
+            return t;
         give_back(t);
     }
     if (process)
@@ -253,6 +261,12 @@ static void snapshot(struct kss_thread *t, struct kss_thread_info_snapshot *s)
     }
 }
 
+static int by_tid(const void *a, const void *b)
+{
+    const struct kss_thread_info_snapshot *x = a, *y = b;
+    return x->tid < y->tid ? -1 : x->tid > y->tid;
+}
+
 int kss_threads(struct kss_machine *m, struct kss_thread_info_snapshot *out, int max)
 {
     int r = kssi_require_view(m), n = 0;
@@ -272,5 +286,6 @@ int kss_threads(struct kss_machine *m, struct kss_thread_info_snapshot *out, int
         n++;
     }
     kss_spin_unlock(&m->tree_lock, on);
+    qsort(out, (size_t)(n < max ? n : max), sizeof *out, by_tid);
     return n;
 }

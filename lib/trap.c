@@ -147,11 +147,6 @@ void kssi_trap_again(struct kss_trap_frame *tf)
 void kssi_trap_init(struct kss_machine *m)
 {
     kssi_fault_init(m);
-    for (unsigned i = 0; i < KSS_IRQ_LINES; i++)
-        m->vectors.gate[KSS_VEC_IRQ + i] =
-            (struct kss_gate){ kssi_irq_dispatch, NULL, KSS_GATE_INTERRUPT, KSS_PRIV_KERNEL, 0 };
-    m->vectors.gate[KSS_VEC_SYSCALL] =
-        (struct kss_gate){ kssi_syscall_dispatch, NULL, KSS_GATE_TRAP, KSS_PRIV_USER, 0 };
 }
 
 int kss_vector_table_load(struct kss_vector_table *table)
@@ -182,7 +177,7 @@ int kss_vector_set(struct kss_machine *m, unsigned vector, const struct kss_gate
                           vector, (int)gate->type, (int)gate->privilege, gate->stack);
     if (gate->type != KSS_GATE_NONE && !gate->handler)
         return kssi_error(-EINVAL, "vector %u: a gate needs a handler", vector);
-    if (m->life == KSSI_RUNNING && gate->stack)
+    if (m->life != KSSI_ENDED && gate->stack)
         for (unsigned i = 0; i < m->cpus && r == 0; i++)
             r = kssi_vector_stack_get(&m->cpu[i], gate->stack);
     if (r < 0)

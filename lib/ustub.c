@@ -3,6 +3,7 @@
 #include "platform.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 long kss_syscall(long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 {
@@ -42,12 +43,16 @@ long kss_yield(void)
 
 void kss_exit(int status)
 {
+    if (!kssi_this_cpu())
+        abort(); /* there is nothing to end, and no way to return */
     for (;;)
         CALL(KSS_SYS_EXIT, status);
 }
 
 void kss_thread_exit(long value)
 {
+    if (!kssi_this_cpu())
+        abort();
     for (;;)
         CALL(KSS_SYS_THREAD_EXIT, value);
 }

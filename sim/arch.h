@@ -42,6 +42,9 @@ void kssi_arch_enter(ucontext_t *uc, struct kss_trap_frame *tf);
 /* Makes the handler's return continue at a function that never returns, on the given stack. */
 void kssi_arch_divert(ucontext_t *uc, void (*fn)(void), uintptr_t stack_top);
 
+/* First thing in a handler: the host leaves the interrupted code's alignment flag on there. */
+void kssi_arch_handler_entry(const ucontext_t *uc);
+
 /* The restartable exit: is pc in it, and how to put it back to its start. */
 bool kssi_arch_in_exit(uintptr_t pc);
 void kssi_arch_restart_exit(ucontext_t *uc, uint64_t exit_frame);

@@ -49,6 +49,7 @@ _Static_assert(offsetof(ucontext_t, uc_mcontext.fpregs) == UC_FPREGS, "ucontext 
    resume, id, and the two that are always one. */
 #define FLAGS_ALLOWED 0x250fd7u
 
+void kssi_arch_clear_alignment(void);
 extern char kssi_trap_entry[], kssi_trap_exit[], kssi_trap_exit_begin[], kssi_trap_exit_end[];
 extern char kssi_trap_exit_pending[], kssi_gate_begin[], kssi_gate_end[], kssi_user_start[];
 extern char kssi_user_copy_insn[], kssi_user_copy_fixup[];
@@ -276,6 +277,12 @@ void kssi_arch_divert(ucontext_t *uc, void (*fn)(void), uintptr_t stack_top)
     uc->uc_mcontext.gregs[REG_RSP] = (greg_t)((stack_top & ~(uintptr_t)63) - 8);
 }
 
+void kssi_arch_handler_entry(const ucontext_t *uc)
+{
+    if (__builtin_expect((uc->uc_mcontext.gregs[REG_EFL] & FLAG_ALIGNMENT) != 0, 0))
+        kssi_arch_clear_alignment();
+}
+
 bool kssi_arch_in_exit(uintptr_t pc)
 {
     return pc >= (uintptr_t)kssi_trap_exit_begin && pc < (uintptr_t)kssi_trap_exit_end;
@@ -404,6 +411,7 @@ void kssi_frame_init_user(struct kss_trap_frame *tf, kss_user_fn fn, void *arg, 
     tf->source = SOURCE_SIGNAL;
     tf->mode = KSS_MODE_USER;
     tf->irqs_on = 1;
+    tf->cause = KSS_NO_CAUSE;
     tf->size = (uint32_t)model.frame_size;
     memcpy(base + FRAME_UC, &model.uc, UC_SIZE);
     memcpy(base + FRAME_XSTATE, model.xstate, sizeof model.xstate);

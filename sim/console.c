@@ -8,6 +8,7 @@
 #include "hw.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,10 @@ static void *keyboard(void *arg)
 int kssi_console_open(struct kss_machine *m, const struct kss_console_config *config, unsigned line,
                       struct kssi_console_hw **out)
 {
+    const int fds[2] = { config->input_fd, config->output_fd };
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0 && fcntl(fds[i], F_GETFD) < 0)
+            return kssi_error(-EBADF, "console: host descriptor %d is not open", fds[i]);
     struct kssi_console_hw *hw = calloc(1, sizeof *hw);
     if (!hw)
         return kssi_error(-ENOMEM, "console: no host memory");

@@ -216,7 +216,7 @@ kssi_gate_common:
         movq    %r11, TF_MAGIC(%rax)
         movb    $SOURCE_GATE, TF_SOURCE(%rax)
         movb    $0, TF_STACK(%rax)
-        movw    $0, TF_CAUSE(%rax)
+        movw    $0xffff, TF_CAUSE(%rax)
         movl    $GATE_FRAME_SIZE, TF_SIZE(%rax)
         movq    %rbx, G_RBX(%rax)
         movq    %rbp, G_RBP(%rax)
@@ -255,6 +255,7 @@ FUNC kssi_enter_by_int
         movl    %edi, %eax
         leaq    kssi_int_stubs(%rip), %rcx
         leaq    (%rcx,%rax,4), %rcx
+        xorl    %eax, %eax              /* the result, unless the handler leaves one */
         jmp     *%rcx
         .balign 4
 kssi_int_stubs:
@@ -398,6 +399,17 @@ FUNC kssi_arch_step_here
         ret
         .cfi_endproc
 END kssi_arch_step_here
+
+FUNC kssi_arch_clear_alignment
+        .cfi_startproc
+        pushfq
+        .cfi_adjust_cfa_offset 8
+        andq    $~0x40000, (%rsp)
+        popfq
+        .cfi_adjust_cfa_offset -8
+        ret
+        .cfi_endproc
+END kssi_arch_clear_alignment
 
 FUNC kssi_arch_step_stop
         .cfi_startproc

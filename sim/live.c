@@ -106,7 +106,6 @@ static int live_init(struct kss_machine *m)
     h->machine = m;
     h->config = config;
     h->cpus = config->cpus;
-    h->boot_ns = kssi_host_now();
     kssi_machine_set_hw(m, h);
     for (unsigned i = 0; i < h->cpus; i++) {
         struct kssi_hw_cpu *hw = &h->cpu[i];
@@ -168,6 +167,7 @@ static int live_run(struct kss_machine *m)
     struct kssi_hw_machine *h = hw_of(m);
     unsigned started = 0;
     int r = 0;
+    h->boot_ns = kssi_host_now();
     kssi_signals_install();
     if (h->config->host_signals)
         kssi_signals_on_stop(m, true);
@@ -237,17 +237,17 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
         hot->pending = 1;
         if (kssi_irqs_on())
             kssi_irq_enable(); /* take it now */
-        return 0;
+        return !first;
     }
     pid_t tid = atomic_load(&hw->host_tid);
     if (first && tid)
         syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
-    return 0;
+    return !first;
 }
 
 void kssi_device_raise(struct kss_machine *m, unsigned line)
 {
-    live_raise(m, 0, line, 1);
+    kss_irq_raise(m, 0, line);
 }
 
 static int live_acknowledge(uint64_t *raised_ns)
@@ -338,7 +338,8 @@ void kssi_irq_replay(void)
 
 static uint64_t live_clock(struct kss_machine *m)
 {
-    return kssi_host_now() - hw_of(m)->boot_ns;
+    uint64_t boot = hw_of(m)->boot_ns; /* 0: not yet */
+    return boot ? kssi_host_now() - boot : 0;
 }
 
 static uint64_t live_entropy(void)

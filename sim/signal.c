@@ -93,7 +93,7 @@ static void deliver(struct kssi_hot *hot, ucontext_t *uc, const struct event *ev
 {
     unsigned stack = hot->table->gate[ev->vector].stack & 7;
     hot->delivering = 1;
-    bool ok = put_frame(hot, uc, stack, ev, 0);
+    bool ok = put_frame(hot, uc, stack, ev, KSS_NO_CAUSE);
     if (!ok) {
         struct event df = { KSS_VEC_DOUBLE_FAULT, ev->error, ev->address, 0 };
         ok = put_frame(hot, uc, STACK_DOUBLE_FAULT, &df, ev->vector);
@@ -146,6 +146,7 @@ static void interrupt(struct kssi_hot *hot, ucontext_t *uc)
 static void on_interrupt(int sig, siginfo_t *si, void *context)
 {
     int saved = errno;
+    kssi_arch_handler_entry(context);
     struct kssi_hot *hot = kssi_hot_get();
     if (hot->hw) {
         if (sig == KSSI_SIG_TIMER && si->si_code == SI_TIMER) {
@@ -242,6 +243,7 @@ static void exception(struct kssi_hot *hot, int sig, siginfo_t *si, ucontext_t *
 static void on_exception(int sig, siginfo_t *si, void *context)
 {
     int saved = errno;
+    kssi_arch_handler_entry(context);
     struct kssi_hot *hot = kssi_hot_get();
     if (!hot->hw || !hot->table || si->si_code <= 0)
         pass_on(sig, si, context);
@@ -270,6 +272,7 @@ int kssi_placement_stop(struct kss_placement *result)
     struct kssi_hot *hot = kssi_hot_get();
     if (!hot->hw)
         return -EPERM;
+    hot->stepping = 2; /* from here on a step is none of the placement's, nor the user's own */
     kssi_arch_step_stop();
     hot->stepping = 0;
     *result = hot->hw->placement;

@@ -14,7 +14,8 @@ struct kss_file {
     int flags;         /* O_RDONLY, O_WRONLY or O_RDWR */
 };
 
-/** What a device can do. Kernel mode, may sleep; buffers are user pointers. NULL: -EINVAL. */
+/** What a device can do. Kernel mode; buffers are user pointers. All but close may sleep; close may also run
+    on the host when the machine is destroyed. A NULL read or write gives -EINVAL. */
 struct kss_device_ops {
     long (*open)(struct kss_file *file);
     long (*read)(struct kss_file *file, void *user_buffer, size_t n);

@@ -43,7 +43,7 @@ struct kss_latency {
  */
 KSS_API int kss_irq_request(struct kss_machine *machine, unsigned line, kss_irq_fn handler,
                             void *arg, const char *name);
-/** Removes the handler. -EINVAL, -ENOENT. Context as kss_irq_request(). */
+/** Removes the handler. -EINVAL, -ENOENT, -EBUSY (the machine's own line). Context as kss_irq_request(). */
 KSS_API int kss_irq_free(struct kss_machine *machine, unsigned line);
 /** Sets a line's priority (0 to 15) on all CPUs. -EINVAL. Context as kss_irq_request(). */
 KSS_API int kss_irq_set_priority(struct kss_machine *machine, unsigned line, unsigned priority);

@@ -14,7 +14,7 @@ struct kss_thread_info {
     struct kss_thread *thread;
     uint32_t flags;         /* KSS_TI_* */
     int32_t preempt_count;  /* 0: the kernel may be preempted here */
-    uint64_t canary;        /* the end of the stack: the word that an overflow hits first but one */
+    uint64_t canary;        /* the end of the stack: the word that an overflow hits first */
 };
 
 /** The scheduler wants the CPU back. */
@@ -42,8 +42,8 @@ struct kss_kstack_info {
     uintptr_t low, high;      /* usable bytes are [low, high); thread_info is at low */
     size_t size;
     uintptr_t user_frame;     /* where every entry from user mode puts its trap frame */
-    uintptr_t sp;             /* saved or current stack pointer; 0 in user mode */
-    size_t depth;             /* high - sp; 0 in user mode */
+    uintptr_t sp;             /* saved or current stack pointer; 0 if nothing is in use */
+    size_t depth;             /* high - sp; 0 if nothing is in use */
     size_t high_water;        /* most bytes ever used, from the poison; exact to the deepest write */
     size_t guard_low, guard_high; /* bytes guarded at each end */
     bool canary_intact;

@@ -126,7 +126,7 @@ KSS_API void kss_config_init(struct kss_config *config);
  * Builds a machine; nothing runs yet. On success *machine is the new machine and 0 is returned.
  * Errors: -EINVAL (a field is out of range; kss_last_error() names it), -ENOMEM, -EBUSY (another
  * machine with a different kstack_max is alive), -ENOTSUP (the host can't carry a live machine; the
- * sentence says why). Nothing is left behind on error. Context: host.
+ * sentence says why), -EPERM (on a simulated CPU). Nothing is left behind on error. Context: host.
  */
 KSS_API int kss_machine_create(struct kss_machine **machine, const struct kss_config *config);
 

@@ -9,8 +9,8 @@ KSS_BEGIN_DECLS
 
 /** Longest name of a process or thread, with the final NUL. */
 #define KSS_NAME_MAX 32
-/** Priorities: 0 lowest to 99 highest; what they mean is the scheduler class's business. */
-#define KSS_PRIO_MIN 0
+/** Priorities: 1 lowest to 99 highest (idle threads have 0); what they mean is the scheduler class's business. */
+#define KSS_PRIO_MIN 1
 #define KSS_PRIO_MAX 99
 #define KSS_PRIO_DEFAULT 50
 
@@ -32,10 +32,11 @@ struct kss_spawn_attr {
 #define KSS_WIFKILLED(s) (((s) & 0xff) != 0)
 /** The vector of the exception that killed it, or KSS_KILLED when it was something else. */
 #define KSS_WVECTOR(s) (((s) & 0xff) - 1)
-/** Not an exception: killed with its process, or by the machine. */
+/** Not an exception: its stack's end was corrupted, or it had a bad trap frame. */
 #define KSS_KILLED 0xf0
 
-/* System calls. Context of all of them: user. On a host thread they return -EPERM. */
+/* System calls. Context of all of them: user. On a host thread they return -EPERM; those that do not
+   return abort the host process. */
 
 /** The calling process's id, from 1 up. */
 KSS_API long kss_getpid(void);
@@ -51,14 +52,14 @@ KSS_API void kss_exit(int status) __attribute__((noreturn));
 KSS_API void kss_thread_exit(long value) __attribute__((noreturn));
 /**
  * Makes a child process that runs fn(arg) in user mode on a stack of its own; open files are
- * inherited. attr may be NULL. Returns its pid; -EAGAIN (max_threads reached, or no stack),
+ * inherited. attr may be NULL; a scheduler class may refuse with an error of its own. Returns its pid; -EAGAIN (max_threads reached, or no stack),
  * -ENOMEM, -EINVAL (an attribute), -EFAULT (fn is NULL, attr or its name can't be read).
  */
 KSS_API long kss_spawn(kss_user_fn fn, void *arg, const struct kss_spawn_attr *attr);
 /** Makes a thread in the calling process; parameters and errors as kss_spawn(). Returns its tid. */
 KSS_API long kss_thread_create(kss_user_fn fn, void *arg, const struct kss_spawn_attr *attr);
 /**
- * Waits until a thread of this process has ended and frees it. *value (may be NULL) is what it
+ * Waits until a thread of this process, not its first, has ended and frees it. *value (may be NULL) is what it
  * returned. Returns 0; -ESRCH, -EDEADLK (itself), -EINVAL (somebody waits for it already), -EFAULT.
  */
 KSS_API long kss_thread_join(long tid, long *value);
@@ -105,7 +106,7 @@ struct kss_thread_info_snapshot {
     uint64_t voluntary;        /* voluntary switches */
     size_t kstack_size;        /* 0 while it has none */
     size_t kstack_high_water;  /* most bytes ever in use */
-    size_t kstack_depth;       /* bytes in use now; 0 in user mode */
+    size_t kstack_depth;       /* bytes in use now: its suspended work; 0 if there is none */
     bool is_kernel;            /* a kernel thread, such as an idle thread */
 };
 

@@ -16,7 +16,8 @@ enum kss_trace_type {
     KSS_TR_ISR_IN,       /* line, stack pointer */
     KSS_TR_ISR_OUT,      /* line */
     KSS_TR_EOI,          /* line */
-    KSS_TR_RAISE,        /* line, cpu it was raised on, lost */
+    KSS_TR_RAISE,        /* line, cpu it was raised on */
+    KSS_TR_LOST,         /* line, cpu: it was still pending there */
     KSS_TR_SWITCH,       /* next tid, previous stack pointer, next stack pointer, reason */
     KSS_TR_WAKE,         /* tid woken */
     KSS_TR_SLEEP,        /* wait queue's name (pointer) */

@@ -77,6 +77,9 @@ struct kss_trap_frame {
     int32_t host_errno;
 };
 
+/** In `cause`: there is none. */
+#define KSS_NO_CAUSE 0xffff
+/** In `magic`, of every trap frame. */
 #define KSS_TRAP_FRAME_MAGIC 0x6b73735f66726d65ull
 
 /** Program counter, stack pointer, processor status at the trap. Context: kernel, hard irq. */
