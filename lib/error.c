@@ -33,6 +33,17 @@ int kssi_error(int err, const char *format, ...)
     return err;
 }
 
+int kss_set_error(int err, const char *format, ...)
+{
+    va_list ap;
+    if (!format)
+        return err;
+    va_start(ap, format);
+    vsnprintf(error_buffer(), KSSI_ERROR_MAX, format, ap);
+    va_end(ap);
+    return err;
+}
+
 const char *kss_last_error(void)
 {
     return error_buffer();

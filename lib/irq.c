@@ -169,6 +169,13 @@ int kss_irq_unmask(struct kss_machine *m, unsigned line)
     return r;
 }
 
+void kssi_trace_raise(struct kss_machine *m, unsigned line, const struct kssi_cpu *cpu, bool lost)
+{
+    KSSI_TRACE(m, KSS_TR_RAISE, line, cpu->index, 0, 0);
+    if (lost)
+        KSSI_TRACE(m, KSS_TR_LOST, line, cpu->index, 0, 0);
+}
+
 int kss_irq_raise(struct kss_machine *m, unsigned cpu, unsigned line)
 {
     if (kssi_this_cpu())

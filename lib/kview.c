@@ -178,6 +178,7 @@ struct walk {
     const struct kss_trap_frame *tf;
     struct kss_frame *frames;
     int max, n;
+    uintptr_t own; /* frame of the function that was asked: it and what it calls are left out */
 };
 
 static void run_walk(void *arg)
@@ -194,11 +195,11 @@ static void run_walk(void *arg)
 /* The frames of the library's own looking, on the CPU's stack for it, are left out. */
 static void drop_own(struct kssi_cpu *cpu, struct walk *w)
 {
+    const struct kssi_range *s = &cpu->stacks.vector[7];
     int i = 0;
-    while (i < w->n && within(&cpu->stacks.vector[7], w->frames[i].sp))
+    while (i < w->n && ((w->frames[i].sp > s->low && w->frames[i].sp <= s->high) ||
+                        (w->frames[i].sp <= w->own && w->own - w->frames[i].sp < 4096)))
         i++;
-    if (i < w->n && i > 0)
-        i++; /* kss_backtrace() itself */
     memmove(w->frames, w->frames + i, (size_t)(w->n - i) * sizeof *w->frames);
     w->n -= i;
 }
@@ -229,7 +230,7 @@ __attribute__((noinline)) static void walk_on_own_stack(struct walk *w)
 
 int kssi_backtrace_trap(const struct kss_trap_frame *tf, struct kss_frame *frames, int max)
 {
-    struct walk w = { NULL, tf, frames, max, 0 };
+    struct walk w = { NULL, tf, frames, max, 0, 0 };
     walk_on_own_stack(&w);
     return w.n;
 }
@@ -243,7 +244,8 @@ int kss_backtrace(struct kss_thread *t, struct kss_frame *frames, int max)
         return kssi_error(-EINVAL, "room for %d frames: a count of at least 0 and an array", max);
     if (!t->ti)
         return kssi_error(-ENODATA, "thread %d has no kernel stack", t->tid);
-    struct walk w = { is_running_here(t) ? NULL : t, NULL, frames, max, 0 };
+    struct walk w = { is_running_here(t) ? NULL : t, NULL, frames, max, 0,
+                      (uintptr_t)__builtin_frame_address(0) };
     if (w.thread && !t->context_saved)
         return kssi_error(-EBUSY, "thread %d runs on another CPU", t->tid);
     walk_on_own_stack(&w);

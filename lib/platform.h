@@ -188,6 +188,8 @@ void kssi_cpu_main(struct kssi_cpu *cpu);
 /* The machine can't go on: from entry code, through an edited frame. Never returns. */
 void kssi_cpu_abort(void) __attribute__((noreturn));
 void kssi_triple_fault(void) __attribute__((noreturn));
+/* A line was raised on a CPU, by entry code; for the trace. Async-signal-safe. */
+void kssi_trace_raise(struct kss_machine *m, unsigned line, const struct kssi_cpu *cpu, bool lost);
 /* After a user function has returned. */
 void kssi_user_return(long value) __attribute__((noreturn));
 /* Accessors for structures that only the kernel knows. */

@@ -162,8 +162,10 @@ int kss_report_format(const struct kss_report *r, char *buffer, size_t size)
         return kssi_error(-EINVAL, "no report, or no buffer");
     if (size)
         buffer[0] = '\0';
-    print(&t, "kstacksim: %s: %s\n", kss_report_kind_name(r->kind), r->message);
-    print(&t, "  CPU %u, thread %d (%s) of process %d, %s mode, %u trap frame%s on its stack\n", r->cpu, r->tid,
+    const char *kind = kss_report_kind_name(r->kind);
+    bool said = strncmp(r->message, kind, strlen(kind)) == 0;
+    print(&t, "kstacksim: %s%s%s\n", said ? "" : kind, said ? "" : ": ", r->message);
+    print(&t, "  CPU %u, thread %d (%s) of process %d, %s mode, %u live trap frame%s\n", r->cpu, r->tid,
           r->thread_name, r->pid, r->mode == KSS_MODE_USER ? "user" : "kernel", r->nesting,
           r->nesting == 1 ? "" : "s");
     if (r->pc)

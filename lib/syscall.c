@@ -136,6 +136,8 @@ static long sys_wait(args a)
 static long sys_sleep(args a)
 {
     uint64_t now = kssi_now(self()->machine), ns = (uint64_t)a->a[0];
+    if (!ns)
+        return 0;
     return kssi_sleep_until(ns > UINT64_MAX - now ? UINT64_MAX : now + ns);
 }
 

@@ -48,7 +48,7 @@ long kssi_sleep_until(uint64_t at)
 {
     struct kss_thread *t = kssi_current();
     struct kss_machine *m = t->machine;
-    while (kssi_now(m) < at) {
+    do {
         if (kss_wait_killed())
             return -EINTR;
         bool on = kss_spin_lock(&m->sched_lock);
@@ -62,6 +62,6 @@ long kssi_sleep_until(uint64_t at)
         kssi_timer_disarm(t);
         t->wait_channel = NULL;
         kss_spin_unlock(&m->sched_lock, on);
-    }
+    } while (kssi_now(m) < at);
     return 0;
 }

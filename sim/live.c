@@ -230,7 +230,7 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
 {
     struct kssi_hw_machine *h = hw_of(m);
     struct kssi_hw_cpu *hw = &h->cpu[cpu];
-    uint64_t now = h->config->latency ? kssi_host_now() : 0;
+    uint64_t now = h->config->latency && h->boot_ns ? kssi_host_now() - h->boot_ns : 0;
     bool first = kssi_intc_raise(&hw->intc, line, count, now);
     struct kssi_hot *hot = kssi_hot_get();
     if (hot->hw == hw && hot->mode == KSS_MODE_KERNEL) {

@@ -150,9 +150,11 @@ static void on_interrupt(int sig, siginfo_t *si, void *context)
     struct kssi_hot *hot = kssi_hot_get();
     if (hot->hw) {
         if (sig == KSSI_SIG_TIMER && si->si_code == SI_TIMER) {
-            uint64_t now = hot->hw->machine->config->latency ? kssi_host_now() : 0;
+            struct kssi_hw_machine *h = hot->hw->machine;
+            uint64_t now = h->config->latency ? kssi_host_now() - h->boot_ns : 0;
             unsigned missed = si->si_overrun > 0 ? (unsigned)si->si_overrun : 0;
-            kssi_intc_raise(&hot->hw->intc, KSS_LINE_TIMER, 1 + missed, now);
+            bool first = kssi_intc_raise(&hot->hw->intc, KSS_LINE_TIMER, 1 + missed, now);
+            kssi_trace_raise(h->machine, KSS_LINE_TIMER, hot->cpu, !first || missed);
         }
         interrupt(hot, context);
     }

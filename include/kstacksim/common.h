@@ -58,6 +58,12 @@ typedef long (*kss_user_fn)(void *arg);
  */
 KSS_API const char *kss_last_error(void);
 
+/**
+ * Sets that sentence, for an experiment's own handlers and devices, and returns err, so that one line
+ * does both: return kss_set_error(-EIO, "sector %u is bad", n). Context: any but hard irq.
+ */
+KSS_API int kss_set_error(int err, const char *format, ...) KSS_PRINTF(2, 3);
+
 /** The library's version, such as "0.1.0". Context: any. */
 KSS_API const char *kss_version(void);
 

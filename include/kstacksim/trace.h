@@ -17,7 +17,6 @@ enum kss_trace_type {
     KSS_TR_ISR_OUT,      /* line */
     KSS_TR_EOI,          /* line */
     KSS_TR_RAISE,        /* line, cpu it was raised on */
-    KSS_TR_LOST,         /* line, cpu: it was still pending there */
     KSS_TR_SWITCH,       /* next tid, previous stack pointer, next stack pointer, reason */
     KSS_TR_WAKE,         /* tid woken */
     KSS_TR_SLEEP,        /* wait queue's name (pointer) */
@@ -32,6 +31,7 @@ enum kss_trace_type {
     KSS_TR_DEVICE_DONE,  /* name (pointer), bytes, error */
     KSS_TR_EXCEPTION,    /* vector, address, pc, error */
     KSS_TR_MARK,         /* an experiment's own: id, value */
+    KSS_TR_LOST,         /* line, cpu: it was still pending there */
     KSS_TR_TYPES
 };
 
