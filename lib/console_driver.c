@@ -73,11 +73,7 @@ static void on_key(struct kssi_console *c, int key)
         erase(c, true);
         return;
     case KEY_EOF:
-        /* After part of a line it hands that over; alone it is the end of the file, once. */
-        if (c->edit != c->committed)
-            c->committed = c->edit;
-        else
-            put(c, MARK_EOF);
+        put(c, MARK_EOF); /* after part of a line it hands that over; alone it is the end, once */
         return;
     case '\r':
         key = byte = '\n';
@@ -122,14 +118,14 @@ static long take(struct kssi_console *c, char *out, size_t n)
     } else {
         while ((size_t)got < n && c->read != c->committed) {
             uint16_t key = c->ring[c->read % RING];
-            if (key == MARK_EOF && got)
-                break; /* the next read gets it */
             c->read++;
             if (key == MARK_EOF)
                 break;
             out[got++] = (char)key;
             if (key == '\n')
                 break;
+            if ((size_t)got == n && c->read != c->committed && c->ring[c->read % RING] == MARK_EOF)
+                c->read++; /* it ends this read, and is not to look like the end of the file to the next */
         }
     }
     kss_spin_unlock(&c->lock, on);

@@ -293,6 +293,7 @@ void kssi_schedule(enum kss_switch_reason reason)
     bool on = kssi_irq_save();
     struct kssi_cpu *cpu = kssi_this_cpu();
     check_may_switch(cpu, prev, on, reason);
+    KSS_ASSERT(prev->kstack_arena); /* nobody sleeps on a borrowed stack */
     if (unlikely(!cpu->spare_stack && m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY))
         kssi_spare_stack_get(cpu);
     kssi_lock(&m->sched_lock, prev);

@@ -195,8 +195,11 @@ void kssi_thread_entry(void)
         t->kernel_fn();
         kssi_panic(KSS_REPORT_INVARIANT, "kernel thread %s returned", t->name);
     }
-    if (t->killed)
+    if (t->killed) {
+        if (!t->kstack_arena)
+            kssi_spare_stack_adopt(kssi_this_cpu(), t); /* a zombie holds a stack of its own */
         kssi_thread_exit(t, t->exit_status, 0);
+    }
     struct kss_trap_frame *tf = (struct kss_trap_frame *)t->user_frame;
     kssi_frame_init_user(tf, t->fn, t->arg, t->user_high);
     KSSI_TRACE(t->machine, KSS_TR_LEAVE, tf->vector, (uintptr_t)tf, (uintptr_t)t->fn, KSS_MODE_USER);

@@ -131,6 +131,10 @@ void kssi_trap_again(struct kss_trap_frame *tf)
     int line = cpu->machine->platform->acknowledge(&raised_ns);
     if (line < 0)
         return;
+    /* A thread on its way to user mode for the first time: this may switch away from it, so the spare
+       stack that it runs on must be its own from here on. */
+    if (unlikely(!t->kstack_arena))
+        kssi_spare_stack_adopt(cpu, t);
     tf->prev = t->tf;
     t->tf = tf;
     t->nesting++;
