@@ -200,6 +200,17 @@ int kss_irq_eoi(unsigned line)
     return r < 0 ? kssi_error(r, "end of interrupt for line %u, which is not in service", line) : 0;
 }
 
+/* Devices raise from host threads: tries until the numbers belong together. */
+bool kssi_line_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s)
+{
+    for (int i = 0; i < 10000; i++) {
+        if (m->platform->line_stats(m, cpu, line, s))
+            return true;
+        kssi_relax();
+    }
+    return false;
+}
+
 int kss_irq_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *stats)
 {
     int r = kssi_valid_machine(m);
@@ -208,7 +219,7 @@ int kss_irq_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss
     if (line >= KSS_IRQ_LINES || cpu >= m->cpus || !stats)
         return kssi_error(-EINVAL, "line %u of CPU %u: no such line or CPU", line, cpu);
     memset(stats, 0, sizeof *stats);
-    m->platform->line_stats(m, cpu, line, stats);
+    kssi_line_stats(m, cpu, line, stats);
     stats->unhandled = m->irq[line].unhandled;
     snprintf(stats->name, sizeof stats->name, "%s", m->irq[line].name);
     return 0;

@@ -378,6 +378,7 @@ void kssi_cpu_fini(struct kssi_cpu *cpu);
 
 void kssi_trap_init(struct kss_machine *m);
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg);
+bool kssi_line_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s);
 void kssi_irq_init(struct kss_machine *m);
 void kssi_syscall_init(struct kss_machine *m);
 void kssi_syscall_dispatch(struct kss_trap_frame *tf, void *arg);

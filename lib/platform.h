@@ -141,7 +141,8 @@ struct kssi_platform {
     int (*eoi)(unsigned line);
     void (*set_mask)(struct kss_machine *m, unsigned line, bool masked);
     void (*set_line_priority)(struct kss_machine *m, unsigned line, unsigned priority);
-    void (*line_stats)(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s);
+    /* line_stats: false if the line was being raised meanwhile, so that the numbers may not add up. */
+    bool (*line_stats)(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s);
     uint64_t (*deferred)(struct kss_machine *m, unsigned cpu);
 
     uint64_t (*clock)(struct kss_machine *m); /* ns since boot; host context allowed */

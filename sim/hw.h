@@ -28,6 +28,7 @@ struct kssi_intc {
     _Atomic uint64_t request;    /* pending bits: the one-deep buffer */
     _Atomic uint64_t mask;
     _Atomic uint64_t in_service; /* written by its own CPU only */
+    _Atomic unsigned raising;    /* raises under way: until they are over the counters do not add up */
     struct kssi_line line[KSS_IRQ_LINES];
 };
 
@@ -68,7 +69,7 @@ bool kssi_intc_raise(struct kssi_intc *intc, unsigned line, unsigned count, uint
 int kssi_intc_acknowledge(struct kssi_intc *intc, uint64_t *raised_ns);
 int kssi_intc_eoi(struct kssi_intc *intc, unsigned line);
 bool kssi_intc_deliverable(struct kssi_intc *intc);
-void kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s);
+bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s);
 
 /* signal.c */
 int kssi_signals_install(void);  /* counted: the last removal restores what was there */

@@ -23,12 +23,14 @@ bool kssi_intc_raise(struct kssi_intc *intc, unsigned line, unsigned count, uint
 {
     struct kssi_line *l = &intc->line[line];
     uint64_t bit = 1ull << line;
+    atomic_fetch_add(&intc->raising, 1);
     atomic_fetch_add_explicit(&l->raised, count, memory_order_relaxed);
     bool first = !(atomic_fetch_or(&intc->request, bit) & bit);
     if (first && now)
         atomic_store_explicit(&l->raised_ns, now, memory_order_relaxed);
     if (count > 1 || !first)
         atomic_fetch_add_explicit(&l->lost, count - first, memory_order_relaxed);
+    atomic_fetch_sub(&intc->raising, 1);
     return first;
 }
 
@@ -87,10 +89,12 @@ int kssi_intc_eoi(struct kssi_intc *intc, unsigned line)
     return 0;
 }
 
-void kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s)
+/* True if nobody raised anything meanwhile: then the numbers belong together. */
+bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s)
 {
     struct kssi_line *l = &intc->line[line];
-    uint64_t bit = 1ull << line;
+    uint64_t bit = 1ull << line, before = atomic_load(&l->raised);
+    bool quiet = atomic_load(&intc->raising) == 0;
     s->delivered = l->delivered;
     s->pending = (intc->request & bit) != 0;
     s->lost = l->lost;
@@ -99,4 +103,5 @@ void kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_
     s->in_service = (intc->in_service & bit) != 0;
     s->masked = (intc->mask & bit) != 0;
     s->priority = l->priority;
+    return quiet && atomic_load(&intc->raising) == 0 && s->raised == before;
 }

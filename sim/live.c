@@ -308,10 +308,10 @@ static void live_set_line_priority(struct kss_machine *m, unsigned line, unsigne
     pin_all(h);
 }
 
-static void live_line_stats(struct kss_machine *m, unsigned cpu, unsigned line,
+static bool live_line_stats(struct kss_machine *m, unsigned cpu, unsigned line,
                             struct kss_irq_stats *s)
 {
-    kssi_intc_line_stats(&hw_of(m)->cpu[cpu].intc, line, s);
+    return kssi_intc_line_stats(&hw_of(m)->cpu[cpu].intc, line, s);
 }
 
 static uint64_t live_deferred(struct kss_machine *m, unsigned cpu)

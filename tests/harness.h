@@ -12,6 +12,13 @@
 #include <kstacksim/kstacksim.h>
 
 #define REPORTS 64
+/*
+ * Each assertion that holds would send a message through a mutex of libcheck's. That library is linked
+ * statically, so the machine can't tell that it is host code: a simulated process that is preempted with
+ * the mutex held would stop all others at their next assertion. Failing ones still report.
+ */
+#define _mark_point(file, line) ((void)0)
+
 extern struct kss_report reports[REPORTS];
 extern int report_count;
 
