@@ -1,9 +1,16 @@
-# Examples see include/ only. Not installed: people read them and copy.
-EXAMPLES_LIBS = libkstacksim.la
-noinst_PROGRAMS += examples/preempted_write
+# Examples see include/ only. They are not installed: people read them and copy.
+SMALL_EXAMPLES = examples/hello_syscall examples/timer_story examples/keyboard_echo \
+	examples/two_threads examples/zombie examples/recursion
+noinst_PROGRAMS += $(SMALL_EXAMPLES) examples/preempted_write
+examples_hello_syscall_LDADD = libkstacksim.la
+examples_timer_story_LDADD = libkstacksim.la
+examples_keyboard_echo_LDADD = libkstacksim.la
+examples_two_threads_LDADD = libkstacksim.la
+examples_zombie_LDADD = libkstacksim.la
+examples_recursion_LDADD = libkstacksim.la
 examples_preempted_write_SOURCES = examples/preempted_write.c examples/pw.h examples/pw_processes.c \
 	examples/pw_show.c examples/table.c examples/table.h
-examples_preempted_write_LDADD = $(EXAMPLES_LIBS) $(SMARTCOLS_LIBS)
+examples_preempted_write_LDADD = libkstacksim.la $(SMARTCOLS_LIBS)
 examples_preempted_write_CPPFLAGS = $(AM_CPPFLAGS) $(SMARTCOLS_CFLAGS)
 if HAVE_SMARTCOLS
 examples_preempted_write_CPPFLAGS += -DHAVE_SMARTCOLS

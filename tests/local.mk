@@ -17,3 +17,7 @@ tests_live_trap_LDADD = $(TEST_LIBS)
 tests_live_preempt_SOURCES = tests/live_preempt.c tests/regs_x86_64.S
 tests_live_preempt_LDADD = $(TEST_LIBS)
 endif
+
+SCRIPT_TESTS = tests/examples.sh
+TESTS += $(SCRIPT_TESTS)
+EXTRA_DIST += $(SCRIPT_TESTS)
