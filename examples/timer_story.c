@@ -6,7 +6,7 @@
  * the computation is picked out of the trace and narrated: expiry, mode switch, trap frame saved,
  * interrupt handler, bookkeeping (the sleeper is woken), end of interrupt, return.
  *
- * Expect: some six events, each with its explanation. The program counter of the entry and of the
+ * Expect: some seven events, each with its explanation. The program counter of the entry and of the
  * return are the same: the interrupted program goes on as if nothing had happened. (REQ I8)
  */
 #include <kstacksim/kstacksim.h>
@@ -20,8 +20,9 @@
 
 /* What each step means. */
 static const char *const meaning[KSS_TR_TYPES] = {
-    [KSS_TR_ENTER] = "expiry, mode switch, save: the period is over; what the CPU was doing is\n"
-                     "     stored on the thread's kernel stack, the vector table says where to go",
+    [KSS_TR_RAISE] = "expiry: the period is over, the timer raises its line",
+    [KSS_TR_ENTER] = "mode switch, save: what the CPU was doing is stored on the thread's kernel\n"
+                     "     stack, the vector table says where to go",
     [KSS_TR_ISR_IN] = "ISR: the handler of the timer's line runs, just below the trap frame",
     [KSS_TR_WAKE] = "bookkeeping: a sleeper's time has come; it is READY and waits for the CPU",
     [KSS_TR_EOI] = "EOI: bookkeeping is done; the controller may deliver the next tick",
@@ -34,8 +35,18 @@ struct story {
     int tid;   /* the computing thread; 0: its mark was not seen yet */
     bool open; /* between entry and return */
     unsigned steps[KSS_TR_TYPES];
-    struct kss_trace_event enter, isr, leave;
+    struct kss_trace_event raise, enter, isr, leave;
 };
+
+static void say(const struct story *s, const struct kss_trace_event *event)
+{
+    char sentence[256];
+    if (kss_trace_narrate(s->machine, event, sentence, sizeof sentence) < 0)
+        return;
+    printf("%s\n", sentence);
+    if (meaning[event->type])
+        printf("     %s\n", meaning[event->type]);
+}
 
 static long sleeper(void *arg)
 {
@@ -69,27 +80,24 @@ static long program(void *arg)
 static int tell(const struct kss_trace_event *event, void *arg)
 {
     struct story *s = arg;
-    char sentence[256];
     if (event->type == KSS_TR_MARK && event->value[0] == MARK_COMPUTING)
         s->tid = event->tid;
     if (!s->tid || event->tid != s->tid)
         return 0;
+    if (event->type == KSS_TR_RAISE && event->value[0] == KSS_LINE_TIMER && !s->open)
+        s->raise = *event;
     if (event->type == KSS_TR_ENTER && event->value[0] == TIMER_VECTOR &&
         event->value[3] == KSS_MODE_USER) {
         s->open = true;
         s->enter = *event;
+        say(s, &s->raise);
     }
     if (!s->open)
         return 0;
     if (event->type == KSS_TR_ISR_IN)
         s->isr = *event;
     s->steps[event->type]++;
-    int n = kss_trace_narrate(s->machine, event, sentence, sizeof sentence);
-    if (n < 0)
-        return n;
-    printf("%s\n", sentence);
-    if (meaning[event->type])
-        printf("     %s\n", meaning[event->type]);
+    say(s, event);
     if (event->type != KSS_TR_LEAVE || event->value[1] != s->enter.value[1])
         return 0;
     s->leave = *event;

@@ -3,6 +3,7 @@
 #include "kernel.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -243,7 +244,7 @@ int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *statu
     if (!fn)
         return kssi_error(-EINVAL, "main_fn is NULL");
     int built = KSSI_BUILT;
-    if (!__atomic_compare_exchange_n(&m->life, &built, KSSI_RUNNING, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    if (!atomic_compare_exchange_strong(&m->life, &built, KSSI_RUNNING))
         return kssi_error(-EBUSY, built == KSSI_RUNNING ? "the machine is running"
                                                         : "the machine has run: a machine runs once");
     m->main_fn = fn;
@@ -272,7 +273,7 @@ int kss_machine_stop(struct kss_machine *m)
     if (m->life == KSSI_ENDED)
         return 0;
     int none = 0;
-    __atomic_compare_exchange_n(&m->stop_reason, &none, -ECANCELED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    atomic_compare_exchange_strong(&m->stop_reason, &none, -ECANCELED);
     m->stopping = true;
     for (unsigned i = 0; i < m->cpus; i++)
         m->platform->raise(m, i, KSS_LINE_STOP, 1);

@@ -12,6 +12,13 @@
 #include <kstacksim/kstacksim.h>
 
 #define REPORTS 64
+/* A function that is to have a frame, with its own name, in backtraces. */
+#ifdef __clang__
+#define KEEP_FRAME __attribute__((noinline, optnone))
+#else
+#define KEEP_FRAME __attribute__((noipa))
+#endif
+
 /*
  * Each assertion that holds would send a message through a mutex of libcheck's. That library is linked
  * statically, so the machine can't tell that it is host code: a simulated process that is preempted with

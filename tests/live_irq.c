@@ -41,7 +41,7 @@ static void build(const struct kss_config *c, kss_irq_fn low, kss_irq_fn high, k
 
 static char seen[512];
 
-__attribute__((noipa)) static int third(volatile int *x)
+KEEP_FRAME static int third(volatile int *x)
 {
     struct kss_frame f[32];
     volatile int local = *x + 1;
@@ -54,13 +54,13 @@ __attribute__((noipa)) static int third(volatile int *x)
     return local;
 }
 
-__attribute__((noipa)) static int second(volatile int *x)
+KEEP_FRAME static int second(volatile int *x)
 {
     volatile int local = *x + 1;
     return third(&local) + local;
 }
 
-__attribute__((noipa)) static int first(int x)
+KEEP_FRAME static int first(int x)
 {
     volatile int local = x + 1;
     return second(&local) + local;

@@ -77,7 +77,7 @@ END_TEST
 static struct kss_wait_queue k2_queue;
 static volatile bool k2_go;
 
-__attribute__((noinline)) static long k2_inner(void *arg)
+KEEP_FRAME static long k2_inner(void *arg)
 {
     volatile char room[200];
     room[0] = arg != NULL;
@@ -85,7 +85,7 @@ __attribute__((noinline)) static long k2_inner(void *arg)
     return room[0];
 }
 
-__attribute__((noinline)) static long k2_outer(void *arg)
+KEEP_FRAME static long k2_outer(void *arg)
 {
     volatile long r = k2_inner(arg);
     return r;
@@ -150,7 +150,7 @@ END_TEST
 
 /* ---- REQ K4 K6: overflow is caught, neighbours unchanged --------------------------------------------- */
 
-__attribute__((noinline)) static long recurse(long depth)
+KEEP_FRAME static long recurse(long depth)
 {
     volatile char frame[256];
     frame[0] = (char)depth;
@@ -448,7 +448,7 @@ END_TEST
 
 static size_t depths[3];
 
-__attribute__((noinline)) static void use(size_t n)
+KEEP_FRAME static void use(size_t n)
 {
     volatile char *room = alloca(n);
     struct kss_kstack_info k;

@@ -13,7 +13,8 @@ static struct seen {
     uintptr_t pc;
     enum kss_mode mode;
 } seen[KSS_VECTORS];
-static uintptr_t resume_at;
+/* Named by the assembly below. */
+__attribute__((visibility("hidden"))) uintptr_t resume_at, resume_here;
 
 /* Notes what came, and makes the program go on where it says. */
 static void note(struct kss_trap_frame *tf, void *arg)
@@ -43,9 +44,8 @@ static const struct kss_gate user_gate = { note, NULL, KSS_GATE_TRAP, KSS_PRIV_U
                          :                                                                     \
                          : "rax", "rcx", "rdx", "memory", "cc");                               \
     } while (0)
-__attribute__((used)) static uintptr_t resume_here;
 
-static void trap_by(int which)
+__attribute__((noinline)) static void trap_by(int which)
 {
     switch (which) {
     case KSS_VEC_DIVIDE:

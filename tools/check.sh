@@ -42,11 +42,12 @@ count_tests() {
 finish() {
     echo "$passed passed, $failed failed"
     [ "$failed" = 0 ]
-    exit
+    exit $?
 }
 
+# shellcheck disable=SC2317 # called through step
 build() {
-    rm -rf "$top/$1" && mkdir "$top/$1" && cd "$top/$1" || return 1
+    rm -rf "${top:?}/$1" && mkdir "$top/$1" && cd "$top/$1" || return 1
     shift
     "$top/configure" --enable-werror "$@" && make -j"$(nproc)"
 }
