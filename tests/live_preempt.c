@@ -91,19 +91,33 @@ static long verify(const struct regs *s)
 static volatile bool over;
 static volatile unsigned long rounds;
 
+#define WORKERS 4
+
+/* The last worker does it in kernel mode: interrupts nest on its kernel stack, below its red zone. */
+static long spin_in_kernel(void *arg)
+{
+    regs_spin(arg);
+    return 0;
+}
+
 static long register_worker(void *arg)
 {
     uint64_t seed = 0x9e3779b97f4a7c15u + (uint64_t)(long)arg;
-    static struct regs all[4];
+    static struct regs all[WORKERS];
     struct regs *s = &all[(long)arg];
     while (!over) {
         randomise(s, &seed);
         s->iterations = 2000 + (long)(xorshift(&seed) % 20000);
         s->vector = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx") ? 1 : 0;
-        regs_spin(s);
+        if ((long)arg == WORKERS - 1)
+            in_kernel(spin_in_kernel, s);
+        else
+            regs_spin(s);
         long bad = verify(s);
-        if (bad)
+        if (bad) {
+            over = true;
             return bad;
+        }
         rounds++;
     }
     return 0;
@@ -148,10 +162,10 @@ static long stress_main(void *arg)
     long bad = 0;
     (void)arg;
     in_kernel(get_kernel_address, NULL);
-    for (long i = 0; i < 3; i++)
+    for (long i = 0; i < WORKERS; i++)
         ck_assert_int_gt(kss_spawn(register_worker, (void *)i, NULL), 0);
     ck_assert_int_gt(kss_spawn(garbage_worker, NULL, NULL), 0);
-    while (preemptions() < wanted())
+    while (!over && preemptions() < wanted())
         kss_sleep(50000000);
     over = true;
     while (kss_wait(-1, &status) > 0)
