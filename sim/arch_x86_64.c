@@ -14,63 +14,17 @@
 #include "frame_x86_64.h"
 #include "hot.h"
 
-_Static_assert(offsetof(struct kss_trap_frame, prev) == TF_PREV, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, raised_ns) == TF_RAISED, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, vector) == TF_VECTOR, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, source) == TF_SOURCE, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, mode) == TF_MODE, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, irqs_on) == TF_IRQS_ON, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, stack) == TF_STACK, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, cause) == TF_CAUSE, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, size) == TF_SIZE, "frame layout");
-_Static_assert(offsetof(struct kss_trap_frame, host_errno) == TF_HOST_ERRNO, "frame layout");
-_Static_assert(sizeof(struct kss_trap_frame) <= FRAME_UC, "frame layout");
-_Static_assert(KSS_TRAP_FRAME_MAGIC == FRAME_MAGIC, "frame layout");
-_Static_assert(KSS_VEC_SYSCALL == SYSCALL_VECTOR, "vector");
-_Static_assert(offsetof(ucontext_t, uc_stack) == UC_STACK, "ucontext layout");
-_Static_assert(offsetof(ucontext_t, uc_mcontext.gregs) == UC_GREGS, "ucontext layout");
-_Static_assert(offsetof(ucontext_t, uc_mcontext.fpregs) == UC_FPREGS, "ucontext layout");
-
-/* Where the extended state stands in a frame. */
-#define FRAME_XSTATE ((FRAME_UC + UC_SIZE + 63) & ~63)
-/* The XSAVE area: legacy region with software bytes (asm/sigcontext.h: struct _fpx_sw_bytes), header. */
-#define XSAVE_SW_BYTES 464
-#define XSAVE_HEADER 512
-#define XSAVE_EXTENDED 576
-#define FP_XSTATE_MAGIC1_ 0x46505853u
-#define MXCSR_OFFSET 24
-#define XFEATURE_PKRU (1ull << 9)
-
 #define FLAG_TRAP 0x100u
 #define FLAG_DIRECTION 0x400u
 #define FLAG_NESTED 0x4000u
 #define FLAG_ALIGNMENT 0x40000u
-/* The flags that user code may have in a frame it returns through: status, trap, direction, alignment,
-   resume, id, and the two that are always one. */
-#define FLAGS_ALLOWED 0x250fd7u
-
 void kssi_arch_clear_alignment(void);
 extern char kssi_trap_entry[], kssi_trap_exit[], kssi_trap_exit_begin[], kssi_trap_exit_end[];
-extern char kssi_trap_exit_pending[], kssi_gate_begin[], kssi_gate_end[], kssi_user_start[];
+extern char kssi_trap_exit_pending[], kssi_gate_begin[], kssi_gate_end[];
 extern char kssi_user_copy_insn[], kssi_user_copy_fixup[];
 
-/* One extended-state component behind the legacy region. */
-struct component {
-    uint64_t bit;
-    uint32_t offset, size;
-};
-
-/* What a real signal frame taught: written once, before any CPU runs. */
-static struct {
-    bool known;
-    size_t xstate_size;    /* bytes the host's frames have, magic at the end included */
-    size_t frame_size;
-    unsigned components;
-    struct component component[16];
-    ucontext_t uc;         /* template: segments, mask, flags */
-    _Alignas(64) unsigned char xstate[512 + 64];
-    uint32_t magic2;
-} model;
+struct kssi_frame_model kssi_frame_model;
+#define model kssi_frame_model
 
 int kssi_arch_check_host(void)
 {
@@ -102,7 +56,7 @@ int kssi_arch_learn(const ucontext_t *uc)
                 continue; /* absent, or supervisor state: not in a user frame */
             if (b + a > size - 4 || model.components == 16)
                 continue;
-            model.component[model.components++] = (struct component){ 1ull << i, b, a };
+            model.component[model.components++] = (struct kssi_component){ 1ull << i, b, a };
         }
     }
     memcpy(&model.uc, uc, UC_SIZE);
@@ -110,11 +64,6 @@ int kssi_arch_learn(const ucontext_t *uc)
     model.frame_size = (FRAME_XSTATE + model.xstate_size + 63) & ~(size_t)63;
     model.known = true;
     return 0;
-}
-
-size_t kssi_frame_size(void)
-{
-    return model.frame_size;
 }
 
 /* ---- the host's ucontext ------------------------------------------------------------------------ */
@@ -217,7 +166,7 @@ static bool move_xstate(unsigned char *to, const unsigned char *fp)
     uint64_t in_use;
     memcpy(&in_use, fp + XSAVE_HEADER, 8);
     for (unsigned i = 0; i < model.components; i++) {
-        const struct component *c = &model.component[i];
+        const struct kssi_component *c = &model.component[i];
         if ((in_use & c->bit) && !copy(to + c->offset, fp + c->offset, c->size))
             return false;
     }
@@ -325,148 +274,4 @@ const struct kss_trap_frame *kssi_arch_entry_frame(void *cursor)
 {
     unw_word_t rbx = 0;
     return unw_get_reg(cursor, UNW_X86_64_RBX, &rbx) < 0 ? NULL : (const void *)rbx;
-}
-
-/* ---- trap frames, as the kernel sees them ------------------------------------------------------- */
-
-static ucontext_t *frame_uc(const struct kss_trap_frame *tf)
-{
-    return (ucontext_t *)((unsigned char *)tf + FRAME_UC);
-}
-
-const ucontext_t *kssi_arch_frame_ucontext(const struct kss_trap_frame *tf)
-{
-    return frame_uc(tf);
-}
-
-static greg_t *frame_regs(const struct kss_trap_frame *tf)
-{
-    return frame_uc(tf)->uc_mcontext.gregs;
-}
-
-/* DWARF register numbers of the System V ABI. */
-static const int dwarf_register[] = { REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
-                                      REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
-                                      REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP };
-
-bool kssi_frame_has(unsigned dwarf)
-{
-    return dwarf < sizeof dwarf_register / sizeof dwarf_register[0];
-}
-
-uint64_t kssi_frame_get(const struct kss_trap_frame *tf, unsigned dwarf)
-{
-    return (uint64_t)frame_regs(tf)[dwarf_register[dwarf]];
-}
-
-uintptr_t kssi_frame_pc(const struct kss_trap_frame *tf)
-{
-    return (uintptr_t)frame_regs(tf)[REG_RIP];
-}
-
-uintptr_t kssi_frame_sp(const struct kss_trap_frame *tf)
-{
-    return (uintptr_t)frame_regs(tf)[REG_RSP];
-}
-
-uint64_t kssi_frame_flags(const struct kss_trap_frame *tf)
-{
-    return (uint64_t)frame_regs(tf)[REG_EFL];
-}
-
-void kssi_frame_set_pc(struct kss_trap_frame *tf, uintptr_t pc)
-{
-    frame_regs(tf)[REG_RIP] = (greg_t)pc;
-}
-
-void kssi_frame_set_result(struct kss_trap_frame *tf, long value)
-{
-    frame_regs(tf)[REG_RAX] = value;
-}
-
-long kssi_frame_arguments(const struct kss_trap_frame *tf, long a[6])
-{
-    const greg_t *r = frame_regs(tf);
-    a[0] = r[REG_RSI];
-    a[1] = r[REG_RDX];
-    a[2] = r[REG_RCX];
-    a[3] = r[REG_R8];
-    a[4] = r[REG_R9];
-    a[5] = r[REG_R10];
-    return r[REG_RDI];
-}
-
-unsigned kssi_frame_saved_registers(const struct kss_trap_frame *tf)
-{
-    /* All general registers but pc and sp; the gate leaves out those a C call may change. */
-    return tf->source == SOURCE_SIGNAL ? 15 : 6;
-}
-
-void kssi_frame_init_user(struct kss_trap_frame *tf, kss_user_fn fn, void *arg, uintptr_t sp)
-{
-    unsigned char *base = (unsigned char *)tf;
-    memset(tf, 0, sizeof *tf);
-    tf->magic = KSS_TRAP_FRAME_MAGIC;
-    tf->vector = KSS_VEC_SYSCALL;
-    tf->source = SOURCE_SIGNAL;
-    tf->mode = KSS_MODE_USER;
-    tf->irqs_on = 1;
-    tf->cause = KSS_NO_CAUSE;
-    tf->size = (uint32_t)model.frame_size;
-    memcpy(base + FRAME_UC, &model.uc, UC_SIZE);
-    memcpy(base + FRAME_XSTATE, model.xstate, sizeof model.xstate);
-    uint64_t none = 0;
-    uint32_t mxcsr = 0x1f80;
-    memcpy(base + FRAME_XSTATE + MXCSR_OFFSET, &mxcsr, 4);
-    if (model.xstate_size > 512) {
-        memcpy(base + FRAME_XSTATE + XSAVE_HEADER, &none, 8);
-        memcpy(base + FRAME_XSTATE + model.xstate_size - 4, &model.magic2, 4);
-    }
-    ucontext_t *uc = frame_uc(tf);
-    uc->uc_mcontext.fpregs = (fpregset_t)(base + FRAME_XSTATE);
-    greg_t *r = uc->uc_mcontext.gregs;
-    for (int i = REG_R8; i <= REG_RCX; i++)
-        r[i] = 0;
-    r[REG_RIP] = (greg_t)kssi_user_start;
-    r[REG_RSP] = (greg_t)(sp & ~(uintptr_t)15);
-    r[REG_RBX] = (greg_t)fn;
-    r[REG_RDI] = (greg_t)arg;
-    r[REG_EFL] = 0x202;
-}
-
-const char *kssi_frame_check(const struct kss_trap_frame *tf)
-{
-    if (tf->magic != KSS_TRAP_FRAME_MAGIC)
-        return "the frame's magic number is wrong";
-    if (tf->mode > KSS_MODE_KERNEL || tf->irqs_on > 1)
-        return "the saved mode or interrupt flag is neither 0 nor 1";
-    if (tf->mode == KSS_MODE_USER && !tf->irqs_on)
-        return "it would return to user mode with interrupts off";
-    if (tf->source == SOURCE_GATE)
-        return NULL;
-    if (tf->source != SOURCE_SIGNAL || tf->size != model.frame_size)
-        return "the frame's kind or size is wrong";
-    const unsigned char *base = (const unsigned char *)tf;
-    const ucontext_t *uc = frame_uc(tf);
-    const greg_t *r = uc->uc_mcontext.gregs;
-    if (r[REG_CSGSFS] != model.uc.uc_mcontext.gregs[REG_CSGSFS])
-        return "a saved segment register is wrong";
-    if ((uint64_t)r[REG_EFL] & ~(uint64_t)FLAGS_ALLOWED)
-        return "the saved flags have bits that no program can set";
-    if ((const unsigned char *)uc->uc_mcontext.fpregs != base + FRAME_XSTATE)
-        return "the pointer to the extended state is wrong";
-    return NULL;
-}
-
-bool kssi_frame_fixup(struct kss_trap_frame *tf)
-{
-    return kssi_arch_fixup(frame_uc(tf));
-}
-
-unsigned kssi_frame_instruction_length(const struct kss_trap_frame *tf)
-{
-    unsigned char code[2];
-    if (kssi_user_copy(code, (const void *)kssi_frame_pc(tf), 2) != 0)
-        return 0;
-    return code[0] == 0xcd ? 2 : code[0] == 0xcc ? 1 : 0;
 }

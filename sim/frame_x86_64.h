@@ -57,4 +57,40 @@
 #define SOURCE_SIGNAL 1
 #define SOURCE_GATE 2
 #define SYSCALL_VECTOR 0x81
+
+/* The extended state, in the standard XSAVE format: legacy region with the host's software bytes
+   (asm/sigcontext.h: struct _fpx_sw_bytes), header, components. */
+#define FRAME_XSTATE ((FRAME_UC + UC_SIZE + 63) & ~63)
+#define XSAVE_SW_BYTES 464
+#define XSAVE_HEADER 512
+#define XSAVE_EXTENDED 576
+#define FP_XSTATE_MAGIC1_ 0x46505853u
+#define MXCSR_OFFSET 24
+#define XFEATURE_PKRU (1ull << 9)
+
+#ifndef __ASSEMBLER__
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+/* One extended-state component behind the legacy region. */
+struct kssi_component {
+    uint64_t bit;
+    uint32_t offset, size;
+};
+
+/* What a real signal frame taught: written once, before any CPU runs. */
+struct kssi_frame_model {
+    bool known;
+    size_t xstate_size; /* bytes the host's frames have, magic at the end included */
+    size_t frame_size;
+    unsigned components;
+    struct kssi_component component[16];
+    ucontext_t uc;      /* template: segments, mask, flags */
+    _Alignas(64) unsigned char xstate[512 + 64];
+    uint32_t magic2;
+};
+extern struct kssi_frame_model kssi_frame_model;
+#endif
 #endif

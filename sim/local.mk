@@ -18,5 +18,5 @@ sim_libmachine_la_SOURCES = \
 	sim/timer_live.c \
 	sim/unwind.c
 if ARCH_X86_64
-sim_libmachine_la_SOURCES += sim/arch_x86_64.c sim/entry_x86_64.S sim/frame_x86_64.h
+sim_libmachine_la_SOURCES += sim/arch_x86_64.c sim/entry_x86_64.S sim/frame_x86_64.c sim/frame_x86_64.h
 endif

@@ -63,6 +63,10 @@ count_tests _gcc
 step "configure and build (clang, costly checks)" build _clang CC=clang CXX=clang++ --enable-checks
 step "make check (clang)" env KSS_TEST_PREEMPTIONS=20000 make -C _clang check
 count_tests _clang
+step "configure and build (UBSan)" build _ubsan CFLAGS="-O1 -g -fsanitize=undefined -fno-sanitize-recover=all" \
+    LDFLAGS=-fsanitize=undefined
+step "make check (UBSan)" env KSS_TEST_PREEMPTIONS=5000 make -C _ubsan check
+count_tests _ubsan
 step "bench runs" sh -c 'make -C _gcc bench/kss_bench && _gcc/bench/kss_bench --rounds 1 --json'
 step "shell scripts" shellcheck bootstrap tools/quickstart.sh tools/check.sh tools/packages.sh tests/*.sh
 step "make distcheck" env KSS_TEST_PREEMPTIONS=20000 make -C _gcc distcheck
