@@ -43,7 +43,9 @@ lib_libkernel_la_SOURCES = \
 lib_LTLIBRARIES += libkstacksim.la
 libkstacksim_la_SOURCES =
 libkstacksim_la_LIBADD = lib/libkernel.la sim/libmachine.la $(UNWIND_LIBS) -lpthread
-libkstacksim_la_LDFLAGS = -version-info 0:0:0 -no-undefined \
+# Bound at load: lazy binding would save the vector state on a kernel stack, at the first call of each
+# libc function, and spoil the high-water mark.
+libkstacksim_la_LDFLAGS = -version-info 0:0:0 -no-undefined -Wl,-z,now \
 	-Wl,--version-script=$(top_srcdir)/lib/libkstacksim.map
 EXTRA_libkstacksim_la_DEPENDENCIES = $(top_srcdir)/lib/libkstacksim.map
 EXTRA_DIST += lib/libkstacksim.map
