@@ -20,6 +20,15 @@ static bool on_stack(const struct kss_thread *t, uintptr_t sp)
     return sp > low + sizeof(struct kss_thread_info) && sp <= low + size;
 }
 
+static bool on_a_cpu_stack(const struct kss_thread *t, uintptr_t p)
+{
+    const struct kssi_cpu_stacks *s = &t->machine->cpu[t->cpu].stacks;
+    bool found = p >= s->irq.low && p < s->irq.high;
+    for (unsigned i = 1; i < KSSI_VECTOR_STACKS; i++)
+        found |= p >= s->vector[i].low && p < s->vector[i].high;
+    return found;
+}
+
 static int check_frames(const struct kss_thread *t)
 {
     unsigned n = 0;
@@ -27,7 +36,7 @@ static int check_frames(const struct kss_thread *t)
     for (const struct kss_trap_frame *tf = t->tf; tf; tf = tf->prev) {
         if (tf->magic != KSS_TRAP_FRAME_MAGIC)
             FAIL("thread %d (%s): trap frame %u of %u has no magic number", t->tid, t->name, n + 1, t->nesting);
-        if (!tf->stack && !on_stack(t, (uintptr_t)tf))
+        if (!on_stack(t, (uintptr_t)tf) && !on_a_cpu_stack(t, (uintptr_t)tf))
             FAIL("thread %d (%s): trap frame %p is not on its kernel stack", t->tid, t->name, (const void *)tf);
         if (tf->mode == KSS_MODE_USER && (tf->prev || (uintptr_t)tf != t->user_frame))
             FAIL("thread %d (%s): the frame of an entry from user mode is not the outermost, at the top", t->tid,

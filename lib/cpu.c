@@ -36,6 +36,7 @@ static void idle_main(void)
         if (r == 0)
             r = kssi_boot_init(m);
         if (r < 0) {
+            snprintf(m->boot_error, sizeof m->boot_error, "%s", kssi_current()->error);
             m->stop_reason = r;
             m->stopping = true;
         }

@@ -87,8 +87,10 @@ static long piece(struct kssi_disk *d, struct kss_file *f, char *user, size_t n,
     long r;
     if (n > d->max_transfer)
         n = d->max_transfer;
-    if (kss_wait_event_killable(&d->free_queue, try_take(d)) < 0)
+    if (kss_wait_event_killable(&d->free_queue, try_take(d)) < 0) {
+        kss_wake_up(&d->free_queue, 1); /* a wake-up that was meant for one who can use it */
         return -EINTR;
+    }
     size_t bad = write ? kss_copy_from_user(d->buffer, user, n) : 0;
     if (write && bad == n) {
         r = kssi_error(-EFAULT, "the buffer at %p can't be read", (void *)user);
@@ -102,6 +104,8 @@ static long piece(struct kssi_disk *d, struct kss_file *f, char *user, size_t n,
         else if (s.done && lost == s.done)
             r = kssi_error(-EFAULT, "the buffer at %p can't be written", (void *)user);
     }
+    if (r > 0)
+        f->position += (uint64_t)r; /* while the disk is ours: the file may be shared */
     give(d);
     return r;
 }
@@ -115,7 +119,6 @@ static long disk_io(struct kss_file *f, char *user, size_t n, bool write)
         long r = piece(d, f, user + done, want, write);
         if (r < 0)
             return done ? (long)done : r;
-        f->position += (uint64_t)r;
         done += (size_t)r;
         if ((size_t)r < want)
             break; /* the end of the file, a bad part of the buffer, or an error: the next call says */

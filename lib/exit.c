@@ -2,7 +2,9 @@
 /* How threads and processes end. */
 #include "kernel.h"
 
-static void mark_killed(struct kss_thread *t, int status)
+#include <errno.h>
+
+void kssi_mark_killed(struct kss_thread *t, int status)
 {
     t->exit_status = status;
     t->killed = true;
@@ -21,7 +23,7 @@ void kssi_process_kill(struct kss_process *p, int status)
         p->dying = true;
         p->exit_status = status;
         TAILQ_FOREACH (t, &p->threads, of_process) {
-            mark_killed(t, status);
+            kssi_mark_killed(t, status);
             kssi_wake(t);
         }
     }
@@ -33,6 +35,11 @@ static void become_zombie_process(struct kss_process *p)
     struct kss_machine *m = p->machine;
     struct kss_process *init = m->init, *c;
     bool orphan_zombies = false;
+    if (p == init) { /* there is nobody left to reap: the machine can't go on */
+        m->stop_reason = -EFAULT;
+        m->stopping = true;
+        return;
+    }
     while ((c = TAILQ_FIRST(&p->children))) {
         TAILQ_REMOVE(&p->children, c, sibling);
         c->parent = init;
@@ -74,6 +81,9 @@ void kssi_thread_exit(struct kss_thread *t, int status, long value)
 {
     struct kss_machine *m = t->machine;
     KSSI_TRACE(m, KSS_TR_EXIT, status, value, 0, 0);
+    /* Where a fault left it queued: the entries are on the stack that goes. */
+    while (t->waiters)
+        kss_wait_finish(t->waiters);
     kssi_irq_disable();
     kss_spin_lock(&m->tree_lock);
     if (m->config.zombie_stacks == KSS_ZOMBIE_KEEPS_STACK && ++m->zombie_stacks > m->zombie_stacks_max)

@@ -60,6 +60,13 @@ static void in_user_mode(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
     kssi_process_kill(t->process, (int)tf->vector + 1); /* dies at the common exit */
 }
 
+/* In a hard irq, in a kernel thread, or with a lock held that nobody would release any more. */
+static bool cannot_survive(const struct kssi_cpu *cpu, const struct kss_thread *t)
+{
+    return cpu->irq_depth || !t->process || t->locks_held || cpu->machine->sched_lock.holder == t ||
+           cpu->machine->tree_lock.holder == t;
+}
+
 static void in_kernel_mode(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
 {
     struct kss_thread *t = cpu->current;
@@ -68,8 +75,7 @@ static void in_kernel_mode(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
     struct kssi_fault f = { KSS_REPORT_KERNEL_FAULT, KSS_ACTION_KILL_PROCESS, tf, kssi_frame_sp(tf), message };
     if (cpu->irq_depth)
         f.kind = KSS_REPORT_FAULT_IN_IRQ;
-    if (cpu->irq_depth || !t->process || t->ti->preempt_count || cpu->machine->sched_lock.holder == t ||
-        cpu->machine->tree_lock.holder == t)
+    if (t->ti->preempt_count || cannot_survive(cpu, t))
         f.action = KSS_ACTION_STOP_MACHINE;
     kssi_report(&f);
     if (f.action == KSS_ACTION_STOP_MACHINE)
@@ -84,7 +90,8 @@ static void on_exception(struct kss_trap_frame *tf, void *arg)
     KSSI_TRACE(cpu->machine, KSS_TR_EXCEPTION, tf->vector, tf->fault_address, kssi_frame_pc(tf), tf->error);
     if (tf->mode == KSS_MODE_USER)
         in_user_mode(cpu, tf);
-    else if (tf->vector != KSS_VEC_PAGE_FAULT || !kssi_frame_fixup(tf))
+    else if ((tf->vector != KSS_VEC_PAGE_FAULT && tf->vector != KSS_VEC_GENERAL_PROTECTION) ||
+             !kssi_frame_fixup(tf)) /* a copy to or from a bad user pointer, mapped nowhere or no address at all */
         in_kernel_mode(cpu, tf);
 }
 
@@ -114,7 +121,7 @@ static void on_double_fault(struct kss_trap_frame *tf, void *arg)
         snprintf(message, sizeof message, "double fault: %s with stack pointer %#lx, which is on no kernel stack",
                  kss_vector_name(tf->cause), (unsigned long)sp);
     }
-    if (cpu->irq_depth || !t->process)
+    if (cannot_survive(cpu, t))
         f.action = KSS_ACTION_STOP_MACHINE;
     kssi_report(&f);
     if (f.action == KSS_ACTION_STOP_MACHINE)

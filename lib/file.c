@@ -49,16 +49,27 @@ static const struct kssi_device *find_device(struct kss_machine *m, const char *
     return NULL;
 }
 
-static struct kssi_open_file *make_open(const struct kssi_device *d, int flags)
+static struct kssi_open_file *make_open(struct kss_machine *m, const struct kssi_device *d, int flags)
 {
     struct kssi_open_file *f = calloc(1, sizeof *f);
     if (f) {
+        bool on = kss_spin_lock(&m->tree_lock);
+        TAILQ_INSERT_TAIL(&m->all_files, f, all);
+        kss_spin_unlock(&m->tree_lock, on);
         f->device = d;
         f->references = 1;
         f->file.data = d->data;
         f->file.flags = flags;
     }
     return f;
+}
+
+static void free_file(struct kss_machine *m, struct kssi_open_file *f)
+{
+    bool on = kss_spin_lock(&m->tree_lock);
+    TAILQ_REMOVE(&m->all_files, f, all);
+    kss_spin_unlock(&m->tree_lock, on);
+    free(f);
 }
 
 static void put_file(struct kss_machine *m, struct kssi_open_file *f)
@@ -70,7 +81,17 @@ static void put_file(struct kss_machine *m, struct kssi_open_file *f)
         return;
     if (f->device->ops->close)
         f->device->ops->close(&f->file);
-    free(f);
+    free_file(m, f);
+}
+
+/* What is still open when the machine goes. Host. */
+void kssi_files_fini(struct kss_machine *m)
+{
+    struct kssi_open_file *f;
+    while ((f = TAILQ_FIRST(&m->all_files))) {
+        f->references = 1;
+        put_file(m, f);
+    }
 }
 
 static long install(struct kss_process *p, struct kssi_open_file *f)
@@ -94,12 +115,12 @@ long kssi_file_open(struct kss_process *p, const char *name, int flags)
         return kssi_error(-ENOENT, "there is no device \"%s\"", name);
     if (flags != O_RDONLY && flags != O_WRONLY && flags != O_RDWR)
         return kssi_error(-EINVAL, "flags %#x: O_RDONLY, O_WRONLY or O_RDWR", (unsigned)flags);
-    struct kssi_open_file *f = make_open(d, flags);
+    struct kssi_open_file *f = make_open(p->machine, d, flags);
     if (!f)
         return kssi_error(-ENOMEM, "no host memory for an open file");
     long r = d->ops->open ? d->ops->open(&f->file) : 0;
     if (r < 0) {
-        free(f);
+        free_file(p->machine, f);
         return r;
     }
     r = install(p, f);
@@ -179,7 +200,7 @@ void kssi_files_close(struct kss_process *p)
 void kssi_console_stdio(struct kss_machine *m, struct kss_process *p)
 {
     const struct kssi_device *d = find_device(m, "console");
-    struct kssi_open_file *f = d ? make_open(d, O_RDWR) : NULL;
+    struct kssi_open_file *f = d ? make_open(m, d, O_RDWR) : NULL;
     if (!f)
         return;
     f->references = 3;

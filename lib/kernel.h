@@ -90,6 +90,8 @@ struct kss_thread {
     unsigned nesting;            /* live trap frames */
     size_t high_water;           /* kept when the stack is gone */
     uint64_t syscalls;
+    unsigned locks_held;         /* by kss_spin_lock(); a fault with one held can't be survived */
+    struct kss_waiter *waiters;  /* where it is queued, innermost first */
     char error[KSSI_ERROR_MAX];  /* kss_last_error() */
 
     /* sched_lock */
@@ -116,10 +118,12 @@ struct kss_thread {
     bool finished;               /* has left its process; about to be, or, a ZOMBIE */
     bool killed;
     struct kss_thread *joiner;   /* also links the free list */
+    struct kss_thread *all_next; /* every block there is */
     TAILQ_ENTRY(kss_thread) of_process;
 };
 
 struct kssi_open_file {
+    TAILQ_ENTRY(kssi_open_file) all;
     const struct kssi_device *device; /* NULL: free */
     struct kss_file file;
     unsigned references;
@@ -136,6 +140,7 @@ struct kss_process {
     unsigned alive;              /* threads that are not yet zombies */
     bool dying, zombie;
     int exit_status;
+    struct kss_process *all_next; /* every block there is */
     struct kss_wait_queue child_exit; /* kss_wait() */
     struct kss_wait_queue thread_exit; /* kss_thread_join() */
     struct kssi_open_file *files[KSSI_OPEN_MAX];
@@ -225,7 +230,8 @@ struct kss_machine {
     unsigned next_disk_line;
     struct kssi_disk *disks;
     struct kssi_console *console;
-    bool trace_on;
+    bool trace_on, sched_started;
+    char boot_error[KSSI_ERROR_MAX];
     size_t thread_size;
 
     struct kss_spinlock tree_lock;
@@ -236,6 +242,9 @@ struct kss_machine {
     unsigned threads, zombies, zombie_stacks, zombie_stacks_max;
     uint64_t created, reaped;
     struct kssi_arena *kernel_arenas[16], *user_arenas[32];
+    struct kss_thread *all_threads;
+    struct kss_process *all_processes;
+    TAILQ_HEAD(, kssi_open_file) all_files;
     struct kss_thread *free_threads; /* linked through joiner */
     struct kss_process *free_processes; /* linked through parent */
     uint64_t kstack_allocs, kstack_hits, kstack_live;
@@ -358,6 +367,7 @@ void kssi_thread_free(struct kss_thread *t);
 struct kss_thread *kssi_thread_by_id(struct kss_machine *m, int tid); /* tree_lock */
 void kssi_thread_entry(void);  /* where every new context starts */
 void kssi_thread_exit(struct kss_thread *t, int status, long value) __attribute__((noreturn));
+void kssi_mark_killed(struct kss_thread *t, int status); /* tree_lock */
 void kssi_process_kill(struct kss_process *p, int status);
 void kssi_process_exit(int status) __attribute__((noreturn));
 void kssi_die(int status) __attribute__((noreturn)); /* the current thread's process, at once */
@@ -392,6 +402,7 @@ long kssi_file_close(struct kss_process *p, int fd);
 long kssi_file_io(struct kss_process *p, int fd, void *buffer, size_t n, bool write);
 void kssi_files_inherit(struct kss_process *child, struct kss_process *parent);
 void kssi_files_close(struct kss_process *p);
+void kssi_files_fini(struct kss_machine *m);
 void kssi_console_stdio(struct kss_machine *m, struct kss_process *p);
 void kssi_disks_fini(struct kss_machine *m);
 void kssi_console_fini(struct kss_machine *m);

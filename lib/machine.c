@@ -177,6 +177,7 @@ static void tear_down(struct kss_machine *m)
     kssi_disks_fini(m); /* host threads first: they raise interrupts */
     kssi_console_fini(m);
     kssi_sched_fini(m);
+    kssi_files_fini(m);
     kssi_threads_fini(m);
     for (unsigned i = 0; i < m->cpus; i++)
         kssi_cpu_fini(&m->cpu[i]);
@@ -210,6 +211,7 @@ int kss_machine_create(struct kss_machine **out, const struct kss_config *config
     m->next_disk_line = KSS_LINE_DISK;
     m->next_id = 0;
     m->random_state = config->seed ? config->seed : p->entropy();
+    TAILQ_INIT(&m->all_files);
     kss_spinlock_init(&m->tree_lock, "process tree");
     kss_spinlock_init(&m->sched_lock, "scheduler");
     m->thread_size = ((sizeof(struct kss_thread) + 63) & ~(size_t)63) +
@@ -254,7 +256,9 @@ int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *statu
     m->life = KSSI_ENDED;
     if (r < 0)
         return r;
-    if (m->stop_reason == -ECANCELED)
+    if (m->boot_error[0])
+        kssi_error(m->stop_reason, "%s", m->boot_error);
+    else if (m->stop_reason == -ECANCELED)
         kssi_error(-ECANCELED, "the machine was stopped before its processes had ended");
     else if (m->stop_reason == -EFAULT)
         kssi_error(-EFAULT, "a fatal fault stopped the machine");

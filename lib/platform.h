@@ -154,6 +154,8 @@ struct kssi_platform {
     /* Names an address; offset from the symbol's start. False if unknown. */
     bool (*symbol)(uintptr_t pc, char *name, size_t size, uint64_t *offset);
 
+    bool (*in_host_code)(uintptr_t pc); /* libc and its like, which must not be preempted */
+
     /* Interrupt placement: see kss_placement_start(). */
     int (*placement_start)(unsigned line, uint64_t steps);
     int (*placement_stop)(struct kss_placement *result);

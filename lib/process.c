@@ -13,9 +13,18 @@ static struct kss_process *process_new(struct kss_machine *m)
     if (p)
         m->free_processes = p->parent;
     kss_spin_unlock(&m->tree_lock, on);
-    if (!p && !(p = malloc(sizeof *p)))
+    struct kss_process *all_next = p ? p->all_next : NULL;
+    bool fresh = !p;
+    if (fresh && !(p = malloc(sizeof *p)))
         return NULL;
     memset(p, 0, sizeof *p);
+    p->all_next = all_next;
+    if (fresh) {
+        on = kss_spin_lock(&m->tree_lock);
+        p->all_next = m->all_processes;
+        m->all_processes = p;
+        kss_spin_unlock(&m->tree_lock, on);
+    }
     p->machine = m;
     TAILQ_INIT(&p->children);
     TAILQ_INIT(&p->threads);
@@ -40,6 +49,8 @@ static void add_thread(struct kss_process *p, struct kss_thread *t, kss_user_fn 
     bool on = kss_spin_lock(&p->machine->tree_lock);
     TAILQ_INSERT_TAIL(&p->threads, t, of_process);
     p->alive++;
+    if (p->dying) /* while this thread was being made */
+        kssi_mark_killed(t, p->exit_status);
     kss_spin_unlock(&p->machine->tree_lock, on);
 }
 
@@ -218,34 +229,17 @@ int kssi_boot_init(struct kss_machine *m)
     return 0;
 }
 
-static void free_process_tree(struct kss_process *p)
-{
-    struct kss_process *c;
-    while ((c = TAILQ_FIRST(&p->children))) {
-        TAILQ_REMOVE(&p->children, c, sibling);
-        free_process_tree(c);
-    }
-    kssi_files_close(p);
-    free(p);
-}
-
 /* The machine has ended, threads are wherever they were: memory only, no goodbye. Host. */
 void kssi_threads_fini(struct kss_machine *m)
 {
-    for (unsigned i = 0; i < m->id_slots && m->by_id; i++)
-        free(m->by_id[i]);
-    for (unsigned i = 0; i < m->cpus; i++)
-        free(m->cpu[i].idle);
-    if (m->init)
-        free_process_tree(m->init);
-    while (m->free_threads) {
-        struct kss_thread *t = m->free_threads;
-        m->free_threads = t->joiner;
+    while (m->all_threads) {
+        struct kss_thread *t = m->all_threads;
+        m->all_threads = t->all_next;
         free(t);
     }
-    while (m->free_processes) {
-        struct kss_process *p = m->free_processes;
-        m->free_processes = p->parent;
+    while (m->all_processes) {
+        struct kss_process *p = m->all_processes;
+        m->all_processes = p->all_next;
         free(p);
     }
     free(m->by_id);

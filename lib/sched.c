@@ -297,13 +297,14 @@ void kssi_schedule(enum kss_switch_reason reason)
     if (unlikely(!cpu->spare_stack && m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY))
         kssi_spare_stack_get(cpu);
     kssi_lock(&m->sched_lock, prev);
+    if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
+        kssi_unlock(&m->sched_lock); /* woken since kss_wait_prepare(); need_resched stays */
+        kssi_irq_restore(on);
+        return;
+    }
     prev->ti->flags &= ~KSS_TI_NEED_RESCHED;
     if (reason == KSS_SWITCH_YIELD && prev != cpu->idle && (!m->sched->yield || m->sched->yield(prev, NULL)))
         prev->slice_ns = 0;
-    if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
-        kss_spin_unlock(&m->sched_lock, on); /* woken since kss_wait_prepare() */
-        return;
-    }
     /* Preempted between kss_wait_prepare() and the sleep: counts as woken for nothing. Its loop will
        test the condition again. */
     if (reason == KSS_SWITCH_PREEMPT && prev->state == KSS_THREAD_SLEEPING) {

@@ -133,6 +133,7 @@ int kssi_sched_start(struct kss_machine *m)
     int r = m->sched->init ? m->sched->init(m) : 0;
     if (r < 0)
         return kssi_error(r, "scheduler %s did not start: error %d", m->sched->name, -r);
+    m->sched_started = true;
     for (unsigned i = 0; i < m->cpus; i++)
         if (m->sched->cpu_online)
             m->sched->cpu_online((int)i);
@@ -142,7 +143,7 @@ int kssi_sched_start(struct kss_machine *m)
 void kssi_sched_fini(struct kss_machine *m)
 {
     static const struct kss_sched_exit_info done = { 0, "done", "the machine has ended" };
-    if (m->sched && m->sched->exit && m->life == KSSI_ENDED)
+    if (m->sched && m->sched->exit && m->sched_started)
         m->sched->exit(&done);
     kssi_dsq_free_all(m);
     for (unsigned i = 0; i < m->cpus; i++)

@@ -16,8 +16,15 @@ static struct kss_thread *take_block(struct kss_machine *m)
     if (t)
         m->free_threads = t->joiner;
     kss_spin_unlock(&m->tree_lock, on);
+    if (t)
+        return t;
+    t = aligned_alloc(64, (m->thread_size + 63) & ~(size_t)63);
     if (!t)
-        t = aligned_alloc(64, (m->thread_size + 63) & ~(size_t)63);
+        return NULL;
+    on = kss_spin_lock(&m->tree_lock);
+    t->all_next = m->all_threads; /* wherever it is when the machine ends, it is found */
+    m->all_threads = t;
+    kss_spin_unlock(&m->tree_lock, on);
     return t;
 }
 
@@ -72,7 +79,9 @@ static void count_out(struct kss_machine *m)
 static void init_fields(struct kss_thread *t, struct kss_machine *m, const struct kss_spawn_attr *attr,
                         struct kss_process *process, struct kss_thread *parent)
 {
+    struct kss_thread *all_next = t->all_next;
     memset(t, 0, sizeof *t);
+    t->all_next = all_next;
     t->magic = KSSI_THREAD_MAGIC;
     t->machine = m;
     t->process = process;

@@ -49,9 +49,13 @@ long kssi_sleep_until(uint64_t at)
     struct kss_thread *t = kssi_current();
     struct kss_machine *m = t->machine;
     do {
-        if (kss_wait_killed())
-            return -EINTR;
         bool on = kss_spin_lock(&m->sched_lock);
+        /* Under the lock: a kill that comes before it is seen here, one that comes after it finds a
+           sleeper to wake. */
+        if (t->ti->flags & KSS_TI_KILLED) {
+            kss_spin_unlock(&m->sched_lock, on);
+            return -EINTR;
+        }
         kssi_set_state(t, KSS_THREAD_SLEEPING);
         t->wait_channel = "sleep";
         arm(t, at);

@@ -58,6 +58,15 @@ static void dispatch(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
 
 /* ---- exit ------------------------------------------------------------------------------------- */
 
+/* Not on an interrupt or vector stack, nor when an exception was handled in the middle of libc. */
+static bool may_switch(const struct kss_thread *t, const struct kss_trap_frame *tf)
+{
+    const struct kssi_cpu *cpu = kssi_this_cpu();
+    return tf->irqs_on && !t->ti->preempt_count && !cpu->irq_depth &&
+           (uintptr_t)tf - cpu->stacks.task.low < cpu->stacks.task.high - cpu->stacks.task.low &&
+           (tf->vector >= KSS_VEC_IRQ || !t->machine->platform->in_host_code(kssi_frame_pc(tf)));
+}
+
 /* What must be done before the interrupted program goes on: others run, or it dies. Interrupts are
    off again whenever this is tested, so nothing is missed between the test and the exit. */
 static void exit_work(struct kss_thread *t, struct kss_trap_frame *tf)
@@ -66,8 +75,7 @@ static void exit_work(struct kss_thread *t, struct kss_trap_frame *tf)
         uint32_t flags = t->ti->flags;
         if ((flags & KSS_TI_KILLED) && tf->mode == KSS_MODE_USER)
             kssi_thread_exit(t, t->exit_status, 0);
-        if (!(flags & KSS_TI_NEED_RESCHED) || !tf->irqs_on || t->ti->preempt_count || tf->stack ||
-            kssi_this_cpu()->irq_depth)
+        if (!(flags & KSS_TI_NEED_RESCHED) || !may_switch(t, tf))
             return;
         kssi_schedule(KSS_SWITCH_PREEMPT);
     }

@@ -42,8 +42,12 @@ void kss_wait_prepare(struct kss_wait_queue *q, struct kss_waiter *w)
     struct kss_thread *t = kssi_current();
     KSS_ASSERT(!kss_in_irq());
     bool on = kss_spin_lock(&q->lock);
+    if (!w->thread) { /* a thread that dies of a fault is taken off by this list */
+        w->outer = t->waiters;
+        t->waiters = w;
+    }
     if (!w->queue) {
-        *w = (struct kss_waiter){ .prev = q->last, .thread = t, .queue = q };
+        *w = (struct kss_waiter){ .prev = q->last, .thread = t, .queue = q, .outer = w->outer };
         if (q->last)
             q->last->next = w;
         else
@@ -67,15 +71,20 @@ void kss_wait_finish(struct kss_waiter *w)
 {
     if (!kssi_require_kernel())
         return;
-    set_own_state(kssi_current(), KSS_THREAD_RUNNING, NULL);
+    struct kss_thread *t = kssi_current();
+    set_own_state(t, KSS_THREAD_RUNNING, NULL);
     /* The waker takes it off under the queue's lock; the queue cannot be gone while it is on it. */
     struct kss_wait_queue *q = w->queue;
-    if (!q)
-        return;
-    bool on = kss_spin_lock(&q->lock);
-    if (w->queue)
-        unlink_waiter(q, w);
-    kss_spin_unlock(&q->lock, on);
+    if (q) {
+        bool on = kss_spin_lock(&q->lock);
+        if (w->queue)
+            unlink_waiter(q, w);
+        kss_spin_unlock(&q->lock, on);
+    }
+    /* Nobody can find it any more. */
+    if (t->waiters == w)
+        t->waiters = w->outer;
+    w->thread = NULL;
 }
 
 bool kss_wait_killed(void)
@@ -92,8 +101,9 @@ unsigned kss_wake_up(struct kss_wait_queue *q, unsigned n)
     while (q->first && (!n || woken < n)) {
         struct kss_waiter *w = q->first;
         unlink_waiter(q, w);
+        struct kss_thread *t = w->thread;
         w->woken = true;
-        kssi_wake(w->thread);
+        kssi_wake(t);
         woken++;
     }
     kss_spin_unlock(&q->lock, on);

@@ -59,6 +59,8 @@ int kssi_arch_learn(const ucontext_t *uc)
             model.component[model.components++] = (struct kssi_component){ 1ull << i, b, a };
         }
     }
+    unsigned eax, ebx, ecx, edx;
+    model.fred = __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << 17));
     memcpy(&model.uc, uc, UC_SIZE);
     memcpy(model.xstate, fp, magic1 == FP_XSTATE_MAGIC1_ ? XSAVE_EXTENDED : 512);
     model.frame_size = (FRAME_XSTATE + model.xstate_size + 63) & ~(size_t)63;
@@ -114,7 +116,7 @@ static void decode_general_protection(uint64_t error, uintptr_t pc, struct kssi_
     int n = int_instruction(pc);
     if (n >= 0 && (error == (uint64_t)n * 8 + 2 || error == 0)) {
         e->pc_after = pc + 2;
-    } else if (error == 0 && (n = int_instruction(pc - 2)) >= 0) {
+    } else if (model.fred && error == 0 && (n = int_instruction(pc - 2)) >= 0) {
         e->pc_after = pc;
     } else {
         e->vector = KSS_VEC_GENERAL_PROTECTION;

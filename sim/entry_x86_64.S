@@ -124,11 +124,29 @@ LABEL kssi_trap_exit_begin
         movq    G_R13(%rdx), %r13
         movq    G_R14(%rdx), %r14
         movq    G_R15(%rdx), %r15
-        movq    G_RAX(%rdx), %rax
+        cmpb    $0, TF_MODE(%rdx)
+        jne     3f
+        movl    GATE_MXCSR(%rdx), %ecx  /* the user's control words, where they differ */
+        andl    $0xffc0, %ecx
+        cmpl    $0x1f80, %ecx
+        jne     4f
+        cmpw    $0x37f, GATE_FCW(%rdx)
+        jne     4f
+5:      testl   $0x40000, G_EFL(%rdx)
+        jnz     6f
+3:      movq    G_RAX(%rdx), %rax
         movq    G_RDI(%rdx), %rdi       /* for a first entry to user mode: fn's argument */
         movq    G_RBX(%rdx), %rbx
         movq    G_RSP(%rdx), %rsp
         jmp     *G_RIP(%rdx)
+4:      ldmxcsr GATE_MXCSR(%rdx)
+        fldcw   GATE_FCW(%rdx)
+        jmp     5b
+6:      pushq   G_EFL(%rdx)             /* still on the kernel stack */
+        andl    $0x40cd5, (%rsp)        /* alignment check and what any program has; no trap flag */
+        orl     $2, (%rsp)
+        popfq
+        jmp     3b
 LABEL kssi_trap_exit_end
         FRAME_RULES BREG_RBX
 LABEL kssi_trap_exit_pending
@@ -184,13 +202,26 @@ LABEL kssi_gate_begin
         leaq    8(%rsp), %r10
         movq    %r11, G_RIP(%rax)
         movq    %r10, G_RSP(%rax)
-        movq    %rdi, G_RDI(%rax)
+        /* The kernel runs with control words of its own. Loading them is dear, comparing is not; the
+           sticky bits of mxcsr are left alone. */
+        stmxcsr GATE_MXCSR(%rax)
+        fnstcw  GATE_FCW(%rax)
+        movl    GATE_MXCSR(%rax), %r10d
+        andl    $0xffc0, %r10d
+        cmpl    $0x1f80, %r10d
+        jne     4f
+        cmpw    $0x37f, GATE_FCW(%rax)
+        jne     4f
+3:      movq    %rdi, G_RDI(%rax)
         movq    %rsi, G_RSI(%rax)
         movq    %rdx, G_RDX(%rax)
         movq    %rcx, G_RCX(%rax)
         movq    %r8, G_R8(%rax)
         movq    %r9, G_R9(%rax)
         jmp     kssi_gate_common
+4:      ldmxcsr kernel_mxcsr(%rip)
+        fldcw   kernel_fcw(%rip)
+        jmp     3b
         .cfi_endproc
 END kssi_enter_by_gate
 
@@ -228,7 +259,13 @@ kssi_gate_common:
         .cfi_adjust_cfa_offset 8
         popq    G_EFL(%rax)
         .cfi_adjust_cfa_offset -8
-        HOT     %r11
+        testl   $0x40100, G_EFL(%rax)   /* alignment check, trap: not in the kernel */
+        jz      5f
+        pushq   $2
+        .cfi_adjust_cfa_offset 8
+        popfq
+        .cfi_adjust_cfa_offset -8
+5:      HOT     %r11
         movb    $1, %fs:HOT_MODE(%r11)
         FRAME_RULES BREG_RAX
         movq    %rax, %rbx
@@ -421,5 +458,12 @@ FUNC kssi_arch_step_stop
         ret
         .cfi_endproc
 END kssi_arch_step_stop
+
+        .section .rodata
+        .balign 4
+kernel_mxcsr:
+        .long   0x1f80
+kernel_fcw:
+        .word   0x37f
 
         .section .note.GNU-stack, "", @progbits

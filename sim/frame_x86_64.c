@@ -151,8 +151,10 @@ const char *kssi_frame_check(const struct kss_trap_frame *tf)
         return "the saved mode or interrupt flag is neither 0 nor 1";
     if (tf->mode == KSS_MODE_USER && !tf->irqs_on)
         return "it would return to user mode with interrupts off";
+    if (tf->stack >= KSSI_VECTOR_STACKS)
+        return "it says that it lies on a vector stack that does not exist";
     if (tf->source == SOURCE_GATE)
-        return NULL;
+        return tf->size == GATE_FRAME_SIZE ? NULL : "the frame's size is wrong";
     if (tf->source != SOURCE_SIGNAL || tf->size != model.frame_size)
         return "the frame's kind or size is wrong";
     const unsigned char *base = (const unsigned char *)tf;

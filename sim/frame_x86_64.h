@@ -31,6 +31,9 @@
 #define UC_FPREGS 224
 #define UC_SIZE 304
 #define GATE_FRAME_SIZE 384
+/* Behind the registers of a gate frame from user mode: its control words. */
+#define GATE_MXCSR 368
+#define GATE_FCW 372
 
 /* General registers: their place in the frame. */
 #define G(n) (FRAME_UC + UC_GREGS + 8 * (n))
@@ -83,6 +86,7 @@ struct kssi_component {
 /* What a real signal frame taught: written once, before any CPU runs. */
 struct kssi_frame_model {
     bool known;
+    bool fred;          /* the processor may leave the pc behind `int n`, with error code 0 */
     size_t xstate_size; /* bytes the host's frames have, magic at the end included */
     size_t frame_size;
     unsigned components;

@@ -240,8 +240,10 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
         return !first;
     }
     pid_t tid = atomic_load(&hw->host_tid);
+    int saved = errno; /* a host signal handler may be calling */
     if (first && tid)
         syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
+    errno = saved;
     return !first;
 }
 
@@ -384,6 +386,7 @@ struct kssi_platform const kssi_platform_live = {
     .backtrace = kssi_unwind,
     .backtrace_trap = kssi_unwind_trap,
     .symbol = kssi_symbol,
+    .in_host_code = kssi_hostcall_contains,
     .placement_start = kssi_placement_start,
     .placement_stop = kssi_placement_stop,
     .disk_open = kssi_disk_open,

@@ -157,6 +157,13 @@ static void on_interrupt(int sig, siginfo_t *si, void *context)
             kssi_trace_raise(h->machine, KSS_LINE_TIMER, hot->cpu, !first || missed);
         }
         interrupt(hot, context);
+    } else if (sig == KSSI_SIG_TIMER) {
+        /* The host program's own alarm(), on a thread of its own: its handler, if it has one. */
+        const struct sigaction *old = &previous[sig];
+        if ((old->sa_flags & SA_SIGINFO) && old->sa_sigaction)
+            old->sa_sigaction(sig, si, context);
+        else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
+            old->sa_handler(sig);
     }
     errno = saved;
 }

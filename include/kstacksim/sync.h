@@ -36,6 +36,7 @@ struct kss_waiter {
     struct kss_thread *thread;
     struct kss_wait_queue *queue; /* NULL when it is on none */
     bool woken;
+    struct kss_waiter *outer; /* the thread's other one, if any: it may wait inside a condition */
 };
 /** Where threads sleep. */
 struct kss_wait_queue {
@@ -59,7 +60,7 @@ KSS_API unsigned kss_wake_up(struct kss_wait_queue *queue, unsigned n);
 /** Sleeps until the condition holds; for I/O that must end. Context: kernel; sleeps. */
 #define kss_wait_event(queue, condition)                      \
     do {                                                      \
-        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0 };    \
+        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0, 0 };    \
         for (;;) {                                            \
             kss_wait_prepare((queue), &kss_waiter_);          \
             if (condition)                                    \
@@ -72,7 +73,7 @@ KSS_API unsigned kss_wake_up(struct kss_wait_queue *queue, unsigned n);
 /** The same, but a kill ends it: 0 or -EINTR. */
 #define kss_wait_event_killable(queue, condition)             \
     __extension__({                                           \
-        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0 };    \
+        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0, 0 };    \
         int kss_result_ = 0;                                  \
         for (;;) {                                            \
             kss_wait_prepare((queue), &kss_waiter_);          \
