@@ -103,7 +103,7 @@ int kss_dsq_insert(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns, unsign
 {
     (void)flags;
     if (!kssi_require_kernel())
-        return -EPERM;
+        return kssi_error(-EPERM, "dispatch queues belong to the kernel of a simulated CPU");
     return insert(t, dsq, slice_ns, false, 0);
 }
 
@@ -112,7 +112,7 @@ int kss_dsq_insert_vtime(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns, 
 {
     (void)flags;
     if (!kssi_require_kernel())
-        return -EPERM;
+        return kssi_error(-EPERM, "dispatch queues belong to the kernel of a simulated CPU");
     return insert(t, dsq, slice_ns, true, vtime);
 }
 

@@ -191,7 +191,7 @@ int kss_irq_raise(struct kss_machine *m, unsigned cpu, unsigned line)
 int kss_irq_eoi(unsigned line)
 {
     if (!kssi_require_kernel())
-        return -EPERM;
+        return kssi_error(-EPERM, "an end of interrupt can be given on a simulated CPU only");
     if (line >= KSS_IRQ_LINES)
         return kssi_error(-EINVAL, "IRQ line %u: lines are 0 to %d", line, KSS_IRQ_LINES - 1);
     struct kss_machine *m = kssi_this_cpu()->machine;

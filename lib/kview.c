@@ -222,7 +222,8 @@ __attribute__((noinline)) static void walk_on_own_stack(struct walk *w)
     if (here) {
         drop_own(cpu, w);
         w->n = w->n < max ? w->n : max;
-        memcpy(out, w->frames, (size_t)w->n * sizeof *out);
+        if (w->n > 0) /* out may be NULL when there is no room */
+            memcpy(out, w->frames, (size_t)w->n * sizeof *out);
         w->frames = out;
     }
     kssi_irq_restore(on);

@@ -211,7 +211,7 @@ static long init_main(void *arg)
     int status = 0, main_status = 0;
     struct kss_spawn_attr attr = { .name = "main", .priority = KSS_PRIO_DEFAULT };
     long main_pid = kss_spawn(m->main_fn, m->main_arg, &attr), pid;
-    while ((pid = kss_wait(-1, &status)) > 0)
+    while (main_pid > 0 && (pid = kss_wait(-1, &status)) > 0)
         if (pid == main_pid)
             main_status = status;
     kss_syscall(KSSI_SYS_HALT, main_pid < 0 ? main_pid : main_status, 0, 0, 0, 0, 0);

@@ -3,6 +3,7 @@
 #include "kernel.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 typedef const struct kss_syscall_args *args;
@@ -116,9 +117,19 @@ static long sys_thread_create(args a)
     return make(a, false);
 }
 
+/* Before anything is reaped for it: can the result be written? NULL: it is not wanted. */
+static long check_result(void *to, const void *nothing, size_t n)
+{
+    if (to && kss_copy_to_user(to, nothing, n))
+        return kssi_error(-EFAULT, "the result can't be written to %p", to);
+    return 0;
+}
+
 static long sys_thread_join(args a)
 {
-    long value = 0, r = kssi_thread_join(self(), a->a[0], &value);
+    long value = 0, r = check_result((void *)a->a[1], &value, sizeof value);
+    if (r == 0)
+        r = kssi_thread_join(self(), a->a[0], &value);
     if (r == 0 && a->a[1] && kss_copy_to_user((void *)a->a[1], &value, sizeof value))
         r = kssi_error(-EFAULT, "the value can't be written to %#lx", a->a[1]);
     return r;
@@ -127,7 +138,9 @@ static long sys_thread_join(args a)
 static long sys_wait(args a)
 {
     int status = 0;
-    long r = kssi_process_wait(self(), a->a[0], &status);
+    long r = check_result((void *)a->a[1], &status, sizeof status);
+    if (r == 0)
+        r = kssi_process_wait(self(), a->a[0], &status);
     if (r > 0 && a->a[1] && kss_copy_to_user((void *)a->a[1], &status, sizeof status))
         r = kssi_error(-EFAULT, "the status can't be written to %#lx", a->a[1]);
     return r;
@@ -230,8 +243,11 @@ static long sys_halt(args a)
     if (self() != m->init)
         return kssi_error(-EPERM, "only pid 1 may end the machine");
     m->main_status = a->a[0] < 0 ? 0 : (int)a->a[0];
-    if (a->a[0] < 0)
+    if (a->a[0] < 0) {
         m->stop_reason = (int)a->a[0];
+        snprintf(m->boot_error, sizeof m->boot_error, "the first process was not made: %.180s",
+                 kssi_current()->error);
+    }
     m->stopping = true;
     kssi_schedule(KSS_SWITCH_YIELD);
     return 0;

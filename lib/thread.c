@@ -298,6 +298,7 @@ int kss_threads(struct kss_machine *m, struct kss_thread_info_snapshot *out, int
         n++;
     }
     kss_spin_unlock(&m->tree_lock, on);
-    qsort(out, (size_t)(n < max ? n : max), sizeof *out, by_tid);
+    if (max > 0)
+        qsort(out, (size_t)(n < max ? n : max), sizeof *out, by_tid);
     return n;
 }

@@ -111,8 +111,10 @@ static void one_bad_pointer(int which, int fd)
         FAILS(kss_thread_create(user, NULL, &attr), EFAULT);
         ck_assert_int_gt(tid = kss_thread_create(user, NULL, NULL), 0);
         FAILS(kss_thread_join(tid, (long *)p), EFAULT);
+        ck_assert_int_eq(kss_thread_join(tid, NULL), 0); /* it is still there: nothing was reaped for it */
         ck_assert_int_gt(pid = kss_spawn(user, NULL, NULL), 0);
         FAILS(kss_wait(pid, (int *)p), EFAULT);
+        ck_assert_int_eq(kss_wait(pid, NULL), pid);
     }
     FAILS(kss_wait(-1, NULL), ECHILD); /* whatever failed, no child is left */
     ck_assert_int_eq(kss_read(fd, p, 0), 0);
