@@ -66,7 +66,7 @@ void kssi_cpu_main(struct kssi_cpu *cpu)
     struct kss_thread *t = cpu->idle;
     kssi_set_state(t, KSS_THREAD_RUNNING);
     t->on_cpu = true;
-    t->run_start = kssi_now(m);
+    t->run_start = m->platform->account_clock(m);
     cpu->current = t;
     cpu->switched_from = t;
     cpu->stacks.task = (struct kssi_range){ (uintptr_t)t->ti, (uintptr_t)t->ti + t->kstack_arena->size };

@@ -77,6 +77,16 @@ static struct kssi_dsq *find(struct kss_machine *m, uint64_t id)
     return NULL;
 }
 
+void kssi_dsq_insert_fifo(struct kss_thread *t, struct kssi_dsq *q, uint64_t slice_ns)
+{
+    KSS_ASSERT(!t->dsq.queue);
+    t->slice_ns = slice_ns;
+    t->dsq.queue = q;
+    t->dsq.by_vtime = false;
+    TAILQ_INSERT_TAIL(&q->fifo, t, dsq.fifo);
+    q->count++;
+}
+
 static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_vtime, uint64_t vtime)
 {
     struct kssi_dsq *q = find(t->machine, id);
@@ -86,15 +96,18 @@ static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_
         return kssi_error(-EINVAL, "thread %d is in a dispatch queue already", t->tid);
     if (by_vtime && (id >> 61))
         return kssi_error(-EINVAL, "the local and global queues have no order by virtual time");
-    t->slice_ns = slice_ns == KSS_SLICE_DEFAULT ? t->machine->config.timeslice_ns : slice_ns;
+    if (slice_ns == KSS_SLICE_DEFAULT)
+        slice_ns = t->machine->config.timeslice_ns;
+    if (!by_vtime) {
+        kssi_dsq_insert_fifo(t, q, slice_ns);
+        return 0;
+    }
+    t->slice_ns = slice_ns;
     t->dsq.queue = q;
-    t->dsq.by_vtime = by_vtime;
+    t->dsq.by_vtime = true;
     t->dsq.vtime = vtime;
     t->dsq.order = t->machine->dsq_order++;
-    if (by_vtime)
-        RB_INSERT(dsq_tree, &q->tree, t);
-    else
-        TAILQ_INSERT_TAIL(&q->fifo, t, dsq.fifo);
+    RB_INSERT(dsq_tree, &q->tree, t);
     q->count++;
     return 0;
 }

@@ -56,8 +56,8 @@ const char *kss_version(void)
 
 bool kssi_require_kernel(void)
 {
-    if (likely(kssi_cpu_mode() == KSS_MODE_KERNEL && kssi_this_cpu()))
-        return true;
+    if (likely(kssi_cpu_mode() == KSS_MODE_KERNEL))
+        return true; /* only a simulated CPU is ever in kernel mode */
     if (kssi_this_cpu())
         kssi_privileged_instruction();
     return false;

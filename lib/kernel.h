@@ -321,6 +321,7 @@ uint64_t kssi_now(struct kss_machine *m);
 uint64_t kssi_random(struct kss_machine *m);
 
 struct kssi_dsq *kssi_dsq_new(struct kss_machine *m, uint64_t id);
+void kssi_dsq_insert_fifo(struct kss_thread *t, struct kssi_dsq *q, uint64_t slice_ns);
 struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q);
 void kssi_dsq_remove(struct kss_thread *t);
 unsigned kssi_dsq_count(const struct kssi_dsq *q);

@@ -32,7 +32,7 @@ static void enqueue(struct kss_thread *t, unsigned flags)
     if (m->sched->enqueue)
         m->sched->enqueue(t, flags);
     else
-        kss_dsq_insert(t, KSS_DSQ_GLOBAL, KSS_SLICE_DEFAULT, flags);
+        kssi_dsq_insert_fifo(t, m->global, m->config.timeslice_ns);
 }
 
 /* It has become READY: place it, and see that an idle CPU takes notice. */
@@ -120,7 +120,7 @@ void kssi_sched_remove(struct kss_thread *t)
 
 static void account(struct kss_thread *t, uint64_t now)
 {
-    uint64_t ran = now - t->run_start;
+    uint64_t ran = now > t->run_start ? now - t->run_start : 0;
     t->run_ns += ran;
     t->run_start = now;
     if (t->slice_ns != KSS_SLICE_INFINITE)
@@ -205,7 +205,7 @@ static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_
                       enum kss_switch_reason reason)
 {
     struct kss_machine *m = cpu->machine;
-    uint64_t now = kssi_now(m);
+    uint64_t now = m->platform->account_clock(m);
     account(prev, now);
     if (prev == cpu->idle)
         cpu->stats.idle_ns = prev->run_ns;
@@ -319,7 +319,7 @@ void kssi_schedule(enum kss_switch_reason reason)
     kssi_irq_restore(on);
 }
 
-void kss_reschedule(void)
+KSSI_TAIL_CALL void kss_reschedule(void)
 {
     if (kssi_require_kernel())
         kssi_schedule(KSS_SWITCH_YIELD);
@@ -333,7 +333,7 @@ void kssi_sched_tick(struct kssi_cpu *cpu)
     if (t == cpu->idle)
         return;
     kssi_lock(&m->sched_lock, t);
-    account(t, kssi_now(m));
+    account(t, m->platform->account_clock(m));
     CLASS(m, tick, t);
     if (t->slice_ns == 0)
         kssi_set_need_resched(t);

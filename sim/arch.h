@@ -42,6 +42,10 @@ void kssi_arch_enter(ucontext_t *uc, struct kss_trap_frame *tf);
 /* Makes the handler's return continue at a function that never returns, on the given stack. */
 void kssi_arch_divert(ucontext_t *uc, void (*fn)(void), uintptr_t stack_top);
 
+/* A cycle counter that runs at one pace on all CPUs, if there is one. */
+bool kssi_arch_cycles_usable(void);
+uint64_t kssi_arch_cycles(void);
+
 /* First thing in a handler: the host leaves the interrupted code's alignment flag on there. */
 void kssi_arch_handler_entry(const ucontext_t *uc);
 

@@ -36,6 +36,17 @@ int kssi_arch_check_host(void)
     return 0;
 }
 
+bool kssi_arch_cycles_usable(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & (1u << 8)); /* invariant TSC */
+}
+
+uint64_t kssi_arch_cycles(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
 int kssi_arch_learn(const ucontext_t *uc)
 {
     if (model.known)

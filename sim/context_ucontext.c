@@ -41,7 +41,7 @@ void kssi_context_init(void *ctx, struct kssi_range stack, void (*entry)(void))
     makecontext(&c->uc, entry, 0);
 }
 
-void kssi_context_switch(void *from, void *to)
+KSSI_TAIL_CALL void kssi_context_switch(void *from, void *to)
 {
     struct context *f = from, *t = to;
     swapcontext(&f->uc, &t->uc);

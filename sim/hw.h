@@ -58,8 +58,11 @@ struct kssi_hw_machine {
     struct kssi_hw_cpu cpu[];
 };
 
-/* clock.c */
+/* timer_live.c, clocks */
 uint64_t kssi_host_now(void); /* CLOCK_MONOTONIC */
+void kssi_cycles_anchor(void);    /* starts the calibration of the cycle counter, once */
+void kssi_cycles_calibrate(void); /* ends it, at least 1 ms later, once */
+uint64_t kssi_cycles_ns(void);
 
 /* intc.c */
 void kssi_intc_init(struct kssi_intc *intc);

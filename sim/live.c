@@ -92,6 +92,7 @@ static int live_probe(void)
     if (getenv("VALGRIND_LIB") || (preload && strstr(preload, "vgpreload")))
         return kssi_error(-ENOTSUP, "the live machine can't run under valgrind, which kills a process "
                                     "whose signal frame was moved");
+    kssi_cycles_anchor();
     return kssi_signals_learn();
 }
 
@@ -167,6 +168,7 @@ static int live_run(struct kss_machine *m)
     struct kssi_hw_machine *h = hw_of(m);
     unsigned started = 0;
     int r = 0;
+    kssi_cycles_calibrate();
     h->boot_ns = kssi_host_now();
     kssi_signals_install();
     if (h->config->host_signals)
@@ -344,6 +346,12 @@ static uint64_t live_clock(struct kss_machine *m)
     return boot ? kssi_host_now() - boot : 0;
 }
 
+static uint64_t live_account_clock(struct kss_machine *m)
+{
+    (void)m;
+    return kssi_cycles_ns();
+}
+
 static uint64_t live_entropy(void)
 {
     uint64_t v = 0;
@@ -382,6 +390,7 @@ struct kssi_platform const kssi_platform_live = {
     .line_stats = live_line_stats,
     .deferred = live_deferred,
     .clock = live_clock,
+    .account_clock = live_account_clock,
     .entropy = live_entropy,
     .backtrace = kssi_unwind,
     .backtrace_trap = kssi_unwind_trap,

@@ -20,6 +20,51 @@ uint64_t kssi_host_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* ---- the cycle counter as a clock ------------------------------------------------------------ */
+
+#define CALIBRATION_NS 1000000u
+static struct {
+    bool usable, ready;
+    uint64_t cycles, ns; /* the anchor */
+    uint64_t scale;      /* ns a cycle, times 2^32 */
+} counter;
+static pthread_mutex_t counter_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void kssi_cycles_anchor(void)
+{
+    pthread_mutex_lock(&counter_lock);
+    if (!counter.ns) {
+        counter.usable = kssi_arch_cycles_usable();
+        counter.ns = kssi_host_now();
+        counter.cycles = kssi_arch_cycles();
+    }
+    pthread_mutex_unlock(&counter_lock);
+}
+
+void kssi_cycles_calibrate(void)
+{
+    pthread_mutex_lock(&counter_lock);
+    if (!counter.ready && counter.usable) {
+        uint64_t ns, cycles;
+        do {
+            ns = kssi_host_now() - counter.ns;
+            cycles = kssi_arch_cycles() - counter.cycles;
+        } while (ns < CALIBRATION_NS);
+        counter.usable = cycles > 0;
+        if (cycles)
+            counter.scale = (uint64_t)(((unsigned __int128)ns << 32) / cycles);
+        counter.ready = true;
+    }
+    pthread_mutex_unlock(&counter_lock);
+}
+
+uint64_t kssi_cycles_ns(void)
+{
+    if (!counter.usable)
+        return kssi_host_now();
+    return (uint64_t)(((unsigned __int128)(kssi_arch_cycles() - counter.cycles) * counter.scale) >> 32);
+}
+
 static int make_timer(timer_t *timer, int signal, void *value)
 {
     struct sigevent ev = { 0 };

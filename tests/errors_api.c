@@ -230,7 +230,7 @@ static void bad_devices(struct kss_machine *m)
     FAILS_SAYING(kss_disk_stats(m, "d", &s), ENOENT, "\"d\"");
     FAILS(kss_disk_stats(m, NULL, &s), EINVAL);
     FAILS(kss_disk_stats(m, "d", NULL), EINVAL);
-    char name[16];
+    char name[32];
     for (int i = 0; i < 60; i++) { /* with the one above: 61 */
         snprintf(name, sizeof name, "device%d", i);
         ck_assert_int_eq(kss_device_register(m, name, &no_ops, NULL), 0);
@@ -275,7 +275,7 @@ START_TEST(too_many_disks)
 {
     struct kss_config c = test_config();
     struct kss_machine *m = test_machine(&c);
-    char name[16];
+    char name[32];
     struct kss_disk_config d = { .name = name, .path = "/dev/null" };
     FILE *image = tmpfile();
     char path[64];
