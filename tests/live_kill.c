@@ -30,10 +30,10 @@ __attribute__((noreturn)) static long killer(void *arg)
     kss_exit(3);
 }
 
-static long nothing(void *arg)
+static long never_ends(void *arg)
 {
     (void)arg;
-    return 0;
+    return kss_sleep(UINT64_MAX);
 }
 
 static void sleep_for_ever(void)
@@ -44,7 +44,7 @@ static void sleep_for_ever(void)
 static void make_a_thread(void)
 {
     struct kss_spawn_attr low = { .priority = 20 };
-    kss_thread_create(nothing, NULL, &low);
+    kss_thread_create(never_ends, NULL, &low);
     kss_sleep(UINT64_MAX);
 }
 
