@@ -90,7 +90,8 @@ static int tell(const struct kss_trace_event *event, void *arg)
         event->value[3] == KSS_MODE_USER) {
         s->open = true;
         s->enter = *event;
-        say(s, &s->raise);
+        if (s->raise.type == KSS_TR_RAISE)
+            say(s, &s->raise);
     }
     if (!s->open)
         return 0;
