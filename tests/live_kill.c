@@ -106,7 +106,7 @@ END_TEST
 /* ---- a fault while queued to sleep ---------------------------------------------------------------- */
 
 static struct kss_wait_queue fault_queue;
-static int *volatile nowhere;
+static int *volatile nowhere = (int *)4096; /* nothing is ever mapped there */
 
 static long fault_while_queued(void *arg)
 {
