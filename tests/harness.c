@@ -35,6 +35,22 @@ long in_kernel(long (*fn)(void *arg), void *arg)
     return kss_syscall(SYS_KERNEL, (long)fn, (long)arg, 0, 0, 0, 0);
 }
 
+static long is_asleep(void *arg)
+{
+    static struct kss_thread_info_snapshot s[512];
+    int n = kss_threads(kss_machine_current(), s, 512);
+    for (int i = 0; i < n && i < 512; i++)
+        if (s[i].tid == (int)(long)arg)
+            return s[i].state == KSS_THREAD_SLEEPING && s[i].wait_channel && s[i].kstack_depth;
+    return 0;
+}
+
+void test_wait_asleep(long tid)
+{
+    while (in_kernel(is_asleep, (void *)tid) != 1)
+        kss_sleep(1);
+}
+
 struct kss_machine *test_machine(const struct kss_config *config)
 {
     struct kss_machine *m = NULL;

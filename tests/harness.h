@@ -45,5 +45,7 @@ int test_main(Suite *(*suite)(void));
 /* One system call that runs a function in kernel mode: for looking around. */
 #define SYS_KERNEL KSS_SYS_EXPERIMENT
 long in_kernel(long (*fn)(void *arg), void *arg);
+/* User mode: yields until a thread sleeps on a wait queue (or for a time). */
+void test_wait_asleep(long tid);
 
 #endif

@@ -200,7 +200,11 @@ static long p8_main(void *arg)
     long pid[20];
     for (long i = 0; i < 20; i++)
         pid[i] = kss_spawn(at_once, (void *)i, NULL);
-    kss_sleep(5000000);
+    do {
+        kss_yield();
+        kss_machine_stats(kss_machine_current(), &s);
+    } while (s.zombies < 20);
+    kss_sleep(1); /* and the last one is off its CPU */
     kss_machine_stats(kss_machine_current(), &s);
     ck_assert_uint_eq(s.zombies, 20);
     ck_assert_uint_eq(s.zombie_stacks, keeps ? 20 : 0);
@@ -256,11 +260,12 @@ static long orphan_main(void *arg)
     int status;
     (void)arg;
     kss_wait(kss_spawn(leaves_orphans, NULL, NULL), &status);
-    kss_sleep(60000000);
     struct kss_machine_stats s;
-    kss_machine_stats(kss_machine_current(), &s);
-    ck_assert_uint_eq(s.zombies, 0); /* pid 1 has reaped them */
-    ck_assert_uint_eq(s.threads_live, 2);
+    do { /* until pid 1 has reaped them all */
+        kss_sleep(1);
+        kss_machine_stats(kss_machine_current(), &s);
+    } while (s.threads_live != 2);
+    ck_assert_uint_eq(s.zombies, 0);
     return 0;
 }
 
@@ -500,7 +505,7 @@ __attribute__((noreturn)) static long bites_main(void *arg)
 {
     (void)arg;
     long pid = kss_spawn(sleeps_long, NULL, NULL);
-    kss_sleep(3000000);
+    test_wait_asleep(pid);
     ck_assert_int_eq(in_kernel(break_and_check, (void *)pid), 0);
     kss_machine_stop(kss_machine_current());
     for (;;)

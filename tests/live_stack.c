@@ -136,7 +136,7 @@ static long k2_main(void *arg)
     (void)arg;
     kss_wait_queue_init(&k2_queue, "k2");
     long pid = kss_spawn(k2_sleeper, NULL, NULL);
-    kss_sleep(5000000);
+    test_wait_asleep(pid);
     ck_assert_int_eq(in_kernel(k2_look, (void *)pid), 0);
     return kss_wait(pid, NULL) != pid;
 }
@@ -521,8 +521,8 @@ static long k11_lazy(void *arg)
     (void)arg;
     long pid = kss_spawn(k11_child, NULL, &low);
     ck_assert_int_eq(in_kernel(k11_has_stack, (void *)pid), 0); /* not yet: it has not run */
-    kss_sleep(3000000);
-    ck_assert_int_eq(in_kernel(k11_has_stack, (void *)pid), 1); /* a zombie now, and it has one */
+    while (in_kernel(k11_has_stack, (void *)pid) != 1) /* it runs while this one sleeps, and gets one */
+        kss_sleep(1);
     return kss_wait(pid, NULL) != pid;
 }
 
