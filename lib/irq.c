@@ -13,11 +13,10 @@ struct handling {
     uint64_t raised_ns;
 };
 
-static void note_latency(struct kssi_cpu *cpu, struct kssi_histogram **where, uint64_t from, uint64_t to)
+static void note_latency(struct kssi_histogram *h, uint64_t from, uint64_t to)
 {
-    (void)cpu;
-    if (*where && from && to >= from)
-        kssi_histogram_add(*where, to - from);
+    if (h && from && to >= from)
+        kssi_histogram_add(h, to - from);
 }
 
 static void run_handler(void *arg)
@@ -29,7 +28,7 @@ static void run_handler(void *arg)
     uint64_t start = 0;
     if (unlikely(m->config.latency)) {
         start = kssi_now(m);
-        note_latency(cpu, &cpu->to_handler[h->line], h->raised_ns, start);
+        note_latency(cpu->to_handler[h->line], h->raised_ns, start);
     }
     KSSI_TRACE(m, KSS_TR_ISR_IN, h->line, (uintptr_t)__builtin_frame_address(0), 0, 0);
     if (likely(desc->handler != NULL)) {
@@ -41,7 +40,7 @@ static void run_handler(void *arg)
     kssi_irq_disable(); /* whatever the handler left */
     KSSI_TRACE(m, KSS_TR_ISR_OUT, h->line, 0, 0, 0);
     if (unlikely(m->config.latency))
-        note_latency(cpu, &cpu->handler[h->line], start, kssi_now(m));
+        note_latency(cpu->handler[h->line], start, kssi_now(m));
 }
 
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg)
