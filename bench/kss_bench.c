@@ -5,6 +5,7 @@
  * over all rounds, the ratio's own median and its spread.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <getopt.h>
 #include <sched.h>
 #include <stdio.h>
@@ -49,7 +50,7 @@ static long sim_getpid(void *arg)
     return 0;
 }
 
-static volatile bool stop_yielding;
+static _Atomic bool stop_yielding;
 
 static long yielder(void *arg)
 {
@@ -140,36 +141,119 @@ struct bench {
     enum kss_syscall_entry entry;
     long n;
     double limit;
+    void (*policy)(struct kss_config *config); /* what is not default; if raw is NULL, against the default */
 };
+
+static void erase(struct kss_config *c)
+{
+    c->kstack_erase = true;
+}
+
+static void randomize(struct kss_config *c)
+{
+    c->kstack_randomize = true;
+}
+
+static void narrow_guards(struct kss_config *c)
+{
+    c->guard_size = 4096;
+}
+
+static void quarantine(struct kss_config *c)
+{
+    c->kstack_quarantine = true;
+}
+
+static void no_poison(struct kss_config *c)
+{
+    c->poison = false;
+}
+
+static void irq_stacks(struct kss_config *c)
+{
+    c->irq_stacks = KSS_IRQ_STACKS_PER_CPU;
+}
+
+static void lock_order(struct kss_config *c)
+{
+    c->lock_order = true;
+}
+
+static void tracing(struct kss_config *c)
+{
+    c->trace = true;
+}
+
+static void closed_stacks(struct kss_config *c)
+{
+    c->protect = KSS_PROTECT_MPROTECT;
+}
 
 static const struct bench benches[] = {
     { "interrupt", "whole timer interrupt, user to user", "signal, empty handler", raw_signal, sim_interrupt,
-      KSS_SYSCALL_TRAP, 10000, 1.4 },
+      KSS_SYSCALL_TRAP, 10000, 1.4, NULL },
     { "syscall-trap", "system call by trapping instruction", "faulting int n, skipped", raw_int, sim_getpid,
-      KSS_SYSCALL_TRAP, 10000, 1.4 },
+      KSS_SYSCALL_TRAP, 10000, 1.4, NULL },
     { "switch", "context switch, scheduler included", "swapcontext", raw_swapcontext, sim_switch,
-      KSS_SYSCALL_GATE, 100000, 1.25 },
+      KSS_SYSCALL_GATE, 100000, 1.25, NULL },
     { "yield", "the same by a yield system call (gate)", "swapcontext", raw_swapcontext, sim_yield,
-      KSS_SYSCALL_GATE, 100000, 0 },
+      KSS_SYSCALL_GATE, 100000, 0, NULL },
     { "syscall-gate", "system call by call gate", "getppid", raw_getppid, sim_getpid, KSS_SYSCALL_GATE, 200000,
-      0.5 },
+      0.5, NULL },
     { "spawn", "spawn + exit + wait, warm", "pthread_create + join", raw_pthread, sim_spawn, KSS_SYSCALL_GATE,
-      2000, 0.2 },
+      2000, 0.2, NULL },
+    { "erase", "gate system call, stack erased on return", "the same by default", NULL, sim_getpid, KSS_SYSCALL_GATE,
+      50000, 0, erase },
+    { "randomize", "gate system call, stack offset at random", "the same by default", NULL, sim_getpid,
+      KSS_SYSCALL_GATE, 100000, 0, randomize },
+    { "fence", "gate system call, guards of one page and a fence", "the same by default", NULL, sim_getpid,
+      KSS_SYSCALL_GATE, 20000, 0, narrow_guards },
+    { "quarantine", "spawn + exit + wait, freed stacks unreachable", "the same by default", NULL, sim_spawn,
+      KSS_SYSCALL_GATE, 2000, 0, quarantine },
+    { "no-poison", "spawn + exit + wait, no poison", "the same by default", NULL, sim_spawn, KSS_SYSCALL_GATE, 2000, 0,
+      no_poison },
+    { "irq-stacks", "timer interrupt on the CPU's interrupt stack", "the same by default", NULL, sim_interrupt,
+      KSS_SYSCALL_TRAP, 10000, 0, irq_stacks },
+    { "lock-order", "spawn + exit + wait, order of locks checked", "the same by default", NULL, sim_spawn,
+      KSS_SYSCALL_GATE, 2000, 0, lock_order },
+    { "trace", "gate system call, traced", "the same by default", NULL, sim_getpid, KSS_SYSCALL_GATE, 20000, 0, tracing },
+    { "closed", "system call by trap, kernel stacks closed", "faulting int n, skipped", raw_int, sim_getpid,
+      KSS_SYSCALL_TRAP, 10000, 0, closed_stacks },
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
+static bool left_out[BENCHES]; /* what this host can't do */
 
 struct figures {
     double sim[ROUNDS_MAX], raw[ROUNDS_MAX], ratio[ROUNDS_MAX];
 };
 
-static int run_sim(const struct bench *b, double *ns)
+static struct kss_config config_of(const struct bench *b, bool with_policy)
 {
     struct kss_config config;
+    kss_config_init(&config);
+    config.syscall_entry = b->entry;
+    if (with_policy && b->policy)
+        b->policy(&config);
+    return config;
+}
+
+static bool can(const struct bench *b)
+{
+    struct kss_config config = config_of(b, true);
+    struct kss_machine *m;
+    int r = kss_machine_create(&m, &config);
+    kss_machine_destroy(m);
+    if (r == -ENOTSUP)
+        fprintf(stderr, "kss_bench: %s is left out: %s\n", b->name, kss_last_error());
+    return r != -ENOTSUP;
+}
+
+static int run_sim(const struct bench *b, bool with_policy, double *ns)
+{
+    struct kss_config config = config_of(b, with_policy);
     struct kss_machine *m;
     struct job job = { b->n, 0 };
     int status = 0;
-    kss_config_init(&config);
-    config.syscall_entry = b->entry;
     int r = kss_machine_create(&m, &config);
     if (r == 0) {
         kss_syscall_register(m, SYS_SWITCHER, switcher, "switcher");
@@ -202,8 +286,11 @@ struct result {
 
 static int measure(const struct bench *b, struct figures *f, int round)
 {
-    f->raw[round] = b->raw(b->n);
-    if (run_sim(b, &f->sim[round]) < 0)
+    if (b->raw)
+        f->raw[round] = b->raw(b->n);
+    else if (run_sim(b, false, &f->raw[round]) < 0)
+        return -1;
+    if (run_sim(b, true, &f->sim[round]) < 0)
         return -1;
     f->ratio[round] = f->sim[round] / f->raw[round];
     return 0;
@@ -225,9 +312,10 @@ static struct result summarise(struct figures *f, int rounds)
 static void print_json(const struct result *r)
 {
     for (size_t i = 0; i < BENCHES; i++)
-        printf("{\"name\":\"%s\",\"value_ns\":%.1f,\"raw_ns\":%.1f,\"ratio\":%.3f,\"unit\":\"ns\","
-               "\"ratio_p10\":%.3f,\"ratio_p90\":%.3f,\"limit\":%.2f}\n",
-               benches[i].name, r[i].sim, r[i].raw, r[i].ratio, r[i].low, r[i].high, benches[i].limit);
+        if (!left_out[i])
+            printf("{\"name\":\"%s\",\"value_ns\":%.1f,\"raw_ns\":%.1f,\"ratio\":%.3f,\"unit\":\"ns\","
+                   "\"ratio_p10\":%.3f,\"ratio_p90\":%.3f,\"limit\":%.2f}\n",
+                   benches[i].name, r[i].sim, r[i].raw, r[i].ratio, r[i].low, r[i].high, benches[i].limit);
 }
 
 static void cells(const struct bench *b, const struct result *r, char cell[7][48])
@@ -250,6 +338,8 @@ static void print_table(const struct result *r)
         scols_table_new_column(t, head[c], 0, c == 0 || c == 2 ? 0 : SCOLS_FL_RIGHT);
     for (size_t i = 0; i < BENCHES; i++) {
         char cell[7][48];
+        if (left_out[i])
+            continue;
         cells(&benches[i], &r[i], cell);
         struct libscols_line *line = scols_table_new_line(t, NULL);
         for (size_t c = 0; c < 7; c++)
@@ -260,6 +350,8 @@ static void print_table(const struct result *r)
 #else
     for (size_t i = 0; i < BENCHES; i++) {
         char cell[7][48];
+        if (left_out[i])
+            continue;
         cells(&benches[i], &r[i], cell);
         for (int c = 0; c < 7; c++)
             printf("%s %s%s", head[c], cell[c], c < 6 ? ", " : "\n");
@@ -310,11 +402,13 @@ int main(int argc, char **argv)
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu() < 0 ? 0 : (size_t)sched_getcpu(), &one);
     sched_setaffinity(0, sizeof one, &one);
+    for (size_t i = 0; i < BENCHES; i++)
+        left_out[i] = !can(&benches[i]);
     for (int round = 0; round < rounds; round++) {
         if (isatty(STDERR_FILENO))
             fprintf(stderr, "\rround %d of %d ", round + 1, rounds);
         for (size_t i = 0; i < BENCHES; i++)
-            if (measure(&benches[i], &figures[i], round) < 0)
+            if (!left_out[i] && measure(&benches[i], &figures[i], round) < 0)
                 return 1;
     }
     if (isatty(STDERR_FILENO))

@@ -15,3 +15,8 @@ examples_preempted_write_CPPFLAGS = $(AM_CPPFLAGS) $(SMARTCOLS_CFLAGS)
 if HAVE_SMARTCOLS
 examples_preempted_write_CPPFLAGS += -DHAVE_SMARTCOLS
 endif
+noinst_PROGRAMS += examples/deep_path
+examples_deep_path_SOURCES = examples/deep_path.c examples/dp.h examples/dp_paths.c examples/dp_show.c \
+	examples/table.c examples/table.h
+examples_deep_path_LDADD = libkstacksim.la $(SMARTCOLS_LIBS)
+examples_deep_path_CPPFLAGS = $(examples_preempted_write_CPPFLAGS)

@@ -6,7 +6,9 @@ kssinclude_HEADERS = \
 	include/kstacksim/kstack.h \
 	include/kstacksim/kstacksim.h \
 	include/kstacksim/machine.h \
+	include/kstacksim/picture.h \
 	include/kstacksim/process.h \
+	include/kstacksim/profile.h \
 	include/kstacksim/report.h \
 	include/kstacksim/sched.h \
 	include/kstacksim/sync.h \

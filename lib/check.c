@@ -60,6 +60,8 @@ static int check_suspended(struct kss_machine *m, struct kss_thread *t)
             FAIL("thread %d (%s) is %s without a kernel stack", t->tid, t->name, STATE(t));
         return 0;
     }
+    if (t->locks_held)
+        FAIL("thread %d (%s) is %s with %u spinlocks held", t->tid, t->name, STATE(t), t->locks_held);
     if (!t->context_saved)
         FAIL("thread %d (%s) is %s, and its context is not saved", t->tid, t->name, STATE(t));
     uintptr_t sp = m->platform->context_sp(t->context);
@@ -105,7 +107,11 @@ static int check_thread(struct kss_machine *m, struct kss_thread *t)
     int r = 0;
     if (t->magic != KSSI_THREAD_MAGIC)
         FAIL("a thread's magic number is wrong");
-    if (t->kstack_arena && t->ti && !kssi_kstack_canary_ok(t))
+    uintptr_t hit = t->kstack_arena && t->ti ? kssi_kstack_fence_hit(t) : 0;
+    if (hit)
+        FAIL("thread %d (%s): the byte at %#lx below its kernel stack, beyond the guard, is written", t->tid, t->name,
+             (unsigned long)hit);
+    if (t->kstack_arena && t->ti && !kssi_kstack_end_ok(t))
         FAIL("thread %d (%s): the end of its kernel stack is overwritten", t->tid, t->name);
     if (t->kstack_arena && t->ti && t->ti->thread != t)
         FAIL("thread %d (%s): its thread_info names another thread", t->tid, t->name);

@@ -157,7 +157,7 @@ static long console_write(struct kss_file *f, const void *user, size_t n)
     size_t done = 0;
     while (done < n) {
         size_t want = n - done < sizeof buffer ? n - done : sizeof buffer;
-        size_t got = want - kss_copy_from_user(buffer, (const char *)user + done, want);
+        size_t got = want - kss_copy_from_user(buffer, (const void *)((uintptr_t)user + done), want);
         if (!got)
             return done ? (long)done : kssi_error(-EFAULT, "the buffer at %p can't be read", user);
         long r = c->machine->platform->console_write(c->hw, buffer, got);
@@ -215,6 +215,7 @@ int kss_console_stats(struct kss_machine *m, struct kss_console_stats *stats)
     int r = kssi_valid_machine(m);
     if (r < 0)
         return r;
+    kssi_require_kernel(); /* or the host */
     if (!stats)
         return kssi_error(-EINVAL, "no place for the counters");
     if (!m->console)

@@ -60,7 +60,6 @@ static struct kss_thread *make_idle(struct kssi_cpu *cpu)
 void kssi_cpu_main(struct kssi_cpu *cpu)
 {
     struct kss_machine *m = cpu->machine;
-    m->platform->load_vector_table(&m->vectors);
     /* From the host thread's own stack to the idle thread's, which is RUNNING from now on. Idle is left
        only at halt, and then by switching back here. */
     struct kss_thread *t = cpu->idle;
@@ -71,9 +70,13 @@ void kssi_cpu_main(struct kssi_cpu *cpu)
     cpu->switched_from = t;
     cpu->stacks.task = (struct kssi_range){ (uintptr_t)t->ti, (uintptr_t)t->ti + t->kstack_arena->size };
     m->platform->load_kernel_sp(t->user_frame);
+    /* The last: with it, non-maskable interrupts and exceptions can be taken. */
+    m->platform->load_vector_table(&m->vectors);
     kss_spinlock_init(&m->sched_lock, "scheduler");
     m->sched_lock.locked = 1; /* the first switch is finished like any other */
+    struct kssi_range host = kssi_stack_in_use(cpu->stacks.task);
     m->platform->context_switch(cpu->boot_context, t->context);
+    kssi_stack_in_use(host);
     cpu->halted = true;
 }
 
@@ -90,11 +93,13 @@ void kssi_cpu_abort(void)
     for (unsigned i = 0; i < m->cpus; i++)
         if (&m->cpu[i] != cpu)
             m->platform->raise(m, i, KSS_LINE_STOP, 1);
-    /* Locks that this CPU holds would stay held for ever. */
-    if (m->sched_lock.holder == t)
+    /* Locks that this CPU holds would stay held for ever; one that an NMI found it taking has no holder yet. */
+    if (m->sched_lock.holder == t || m->cpus == 1)
         m->sched_lock.locked = 0;
-    if (m->tree_lock.holder == t)
+    if (m->tree_lock.holder == t || m->cpus == 1)
         m->tree_lock.locked = 0;
+    while (t->locks_held)
+        kssi_lock_take_away(t, true);
     /* The interrupted work can be looked at afterwards: its context is where it stopped. */
     t->context_saved = true;
     m->platform->context_switch(t->context, cpu->boot_context);

@@ -116,7 +116,7 @@ static long disk_io(struct kss_file *f, char *user, size_t n, bool write)
     size_t done = 0;
     while (done < n) {
         size_t want = n - done < d->max_transfer ? n - done : d->max_transfer;
-        long r = piece(d, f, user + done, want, write);
+        long r = piece(d, f, (char *)((uintptr_t)user + done), want, write);
         if (r < 0)
             return done ? (long)done : r;
         done += (size_t)r;
@@ -217,6 +217,7 @@ int kss_disk_stats(struct kss_machine *m, const char *name, struct kss_disk_stat
     int r = kssi_valid_machine(m);
     if (r < 0)
         return r;
+    kssi_require_kernel(); /* or the host */
     if (!name || !stats)
         return kssi_error(-EINVAL, "a disk's name, and room for its counters");
     for (struct kssi_disk *d = m->disks; d; d = d->next) {

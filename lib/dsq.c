@@ -4,7 +4,7 @@
  * time (a red-black tree). One local queue a CPU, one global, any number of the class's own.
  * Everything here runs with sched_lock held.
  */
-#include "kernel.h"
+#include "sched_class.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -56,6 +56,15 @@ struct kssi_dsq *kssi_dsq_next(struct kssi_dsq *q)
     return q->next;
 }
 
+void kssi_dsq_clear_all(struct kss_machine *m)
+{
+    for (struct kssi_dsq *q = m->dsqs; q; q = q->next) {
+        q->count = 0;
+        TAILQ_INIT(&q->fifo);
+        RB_INIT(&q->tree);
+    }
+}
+
 unsigned kssi_dsq_count(const struct kssi_dsq *q)
 {
     return q->count;
@@ -87,13 +96,37 @@ void kssi_dsq_insert_fifo(struct kss_thread *t, struct kssi_dsq *q, uint64_t sli
     q->count++;
 }
 
+/* Only what the scheduler has been given to place, and is in no queue. */
+static int check_insert(const struct kss_thread *t)
+{
+    int r = kssi_own_thread(t);
+    if (r < 0)
+        return r;
+    if (t->dsq.queue)
+        return kssi_error(-EINVAL, "thread %d (%s) is in a dispatch queue already", t->tid, t->name);
+    if (!t->queued)
+        return kssi_error(-EINVAL, "thread %d (%s) can't be queued: it is %s, and does not wait for a CPU", t->tid,
+                          t->name, kss_thread_state_name(t->state));
+    return 0;
+}
+
+/* The class goes when its operation has ended. */
+static int misplaced(const struct kss_thread *t)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    if (cpu->in_class_op)
+        kssi_class_blame(cpu->machine, KSS_SCHED_EXIT_BAD_PICK, kssi_thread_machine(t) == cpu->machine ? t : NULL,
+                         "%s(): %.200s", cpu->op->name, kss_last_error());
+    return -EINVAL;
+}
+
 static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_vtime, uint64_t vtime)
 {
+    if (check_insert(t) < 0)
+        return misplaced(t);
     struct kssi_dsq *q = find(t->machine, id);
     if (!q)
         return kssi_error(-EINVAL, "dispatch queue %#llx does not exist", (unsigned long long)id);
-    if (t->dsq.queue)
-        return kssi_error(-EINVAL, "thread %d is in a dispatch queue already", t->tid);
     if (by_vtime && (id >> 61))
         return kssi_error(-EINVAL, "the local and global queues have no order by virtual time");
     if (slice_ns == KSS_SLICE_DEFAULT)
@@ -176,9 +209,12 @@ int kss_dsq_create(struct kss_machine *m, uint64_t id)
     if (id == 0 || id > (1ull << 32))
         return kssi_error(-EINVAL, "dispatch queue id %#llx: 1 to 2^32 are a class's own",
                           (unsigned long long)id);
-    if (find(m, id))
-        return kssi_error(-EEXIST, "dispatch queue %#llx exists", (unsigned long long)id);
-    return kssi_dsq_new(m, id) ? 0 : kssi_error(-ENOMEM, "no memory for a dispatch queue");
+    bool on = kssi_this_cpu() && kssi_irq_save(); /* it may come from a class's operation: no lock */
+    r = find(m, id) ? -EEXIST : kssi_dsq_new(m, id) ? 0 : -ENOMEM;
+    kssi_irq_restore(on);
+    if (r == -EEXIST)
+        return kssi_error(r, "dispatch queue %#llx exists", (unsigned long long)id);
+    return r < 0 ? kssi_error(r, "no memory for a dispatch queue") : 0;
 }
 
 bool kss_dsq_move_to_local(uint64_t id)

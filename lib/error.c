@@ -63,34 +63,26 @@ bool kssi_require_kernel(void)
     return false;
 }
 
-int kssi_valid_machine(const struct kss_machine *m)
+/* 0 in kernel mode, and on the host while the machine does not run. */
+static int require(const struct kss_machine *m, const char *else_what)
 {
-    if (!m)
-        return kssi_error(-EINVAL, "machine is NULL");
-    if (m->magic != KSSI_MACHINE_MAGIC)
-        return kssi_error(-EINVAL, "machine %p is none: freed, or not made by kss_machine_create()",
-                          (const void *)m);
-    return 0;
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (kssi_require_kernel())
+        return kss_machine_current() == m
+                   ? 0 : kssi_error(-EINVAL, "machine %p is not the one that this CPU belongs to", (const void *)m);
+    return m->life == KSSI_RUNNING ? kssi_error(-EBUSY, "the machine is running: %s", else_what) : 0;
 }
 
 int kssi_require_config(struct kss_machine *m)
 {
-    int r = kssi_valid_machine(m);
-    if (r < 0 || kssi_require_kernel())
-        return r;
-    if (m->life == KSSI_RUNNING)
-        return kssi_error(-EBUSY, "the machine is running: a host thread can't change it");
-    return 0;
+    return require(m, "a host thread can't change it");
 }
 
-int kssi_require_view(struct kss_machine *m)
+int kssi_require_view(const struct kss_machine *m)
 {
-    int r = kssi_valid_machine(m);
-    if (r < 0 || kssi_require_kernel())
-        return r;
-    if (m->life == KSSI_RUNNING)
-        return kssi_error(-EBUSY, "the machine is running: look from kernel mode, or when it has ended");
-    return 0;
+    return require(m, "look from kernel mode, or when it has ended");
 }
 
 void kssi_assert_failed(const char *what, const char *file, int line)

@@ -85,6 +85,7 @@ void kssi_thread_exit(struct kss_thread *t, int status, long value)
     while (t->waiters)
         kss_wait_finish(t->waiters);
     kssi_irq_disable();
+    kssi_frames_gone(t->user_low, t->user_high);
     kss_spin_lock(&m->tree_lock);
     if (m->config.zombie_stacks == KSS_ZOMBIE_KEEPS_STACK && ++m->zombie_stacks > m->zombie_stacks_max)
         m->zombie_stacks_max = m->zombie_stacks;

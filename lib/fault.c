@@ -34,110 +34,191 @@ const char *kss_vector_name(unsigned vector)
     return vector < 32 && names[vector] ? names[vector] : "vector";
 }
 
-/* Describes a bad address by the stack it lies in or beside. */
-static void describe(char *out, size_t size, struct kss_machine *m, const struct kss_trap_frame *tf)
+/* ---- exceptions --------------------------------------------------------------------------------- */
+
+/* What a report says of an exception, before it is known what is done about it. */
+struct told {
+    struct kssi_fault fault;
+    struct kss_report_near near;
+    char message[240];
+};
+
+static bool runs_over(uintptr_t sp, uintptr_t low, size_t reserve)
 {
-    const char *name = kss_vector_name(tf->vector);
-    if (tf->vector != KSS_VEC_PAGE_FAULT) {
-        snprintf(out, size, "%s at pc %#lx, error code %#lx", name, (unsigned long)kssi_frame_pc(tf),
-                 (unsigned long)tf->error);
-        return;
-    }
-    char where[128] = "";
-    kssi_stack_describe(m, tf->fault_address, where, sizeof where);
-    snprintf(out, size, "%s %s address %#lx%s%s", tf->error & 2 ? "write to" : "read from",
-             tf->fault_address < 65536 ? "NULL-like" : "inaccessible", (unsigned long)tf->fault_address,
-             where[0] ? ": " : "", where);
+    return sp < low + reserve;
 }
 
+static void tell_kind(struct told *w, struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
+{
+    const struct kss_report_near *n = &w->near;
+    const struct kss_thread *t = cpu->current;
+    bool user = tf->mode == KSS_MODE_USER, beside = n->below || n->above;
+    if (cpu->irq_depth)
+        w->fault.kind = KSS_REPORT_FAULT_IN_IRQ;
+    else if (user && t->machine->config.protect && kssi_in_kernel_arena(t->machine, tf->fault_address))
+        w->fault.kind = KSS_REPORT_KERNEL_MEMORY; /* guards, freed stacks and unused slots are closed too */
+    else if (n->freed)
+        w->fault.kind = KSS_REPORT_FREED_STACK;
+    else if (user && n->stack != KSS_STACK_USER && n->stack != KSS_STACK_UNKNOWN && !beside)
+        w->fault.kind = KSS_REPORT_KERNEL_MEMORY;
+    else if (user && n->stack == KSS_STACK_USER && n->tid == t->tid && n->below &&
+             runs_over(kssi_frame_sp(tf), t->user_low, 4096))
+        w->fault.kind = KSS_REPORT_USER_STACK_OVERFLOW;
+    else if (beside && !n->guess)
+        w->fault.kind = KSS_REPORT_GUARD;
+}
+
+/* A bad address is described by the stack that it lies in or beside. */
+static void tell(struct told *w, struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
+{
+    struct kss_machine *m = cpu->machine;
+    struct kss_thread *whose = NULL;
+    char where[160] = "";
+    w->fault = (struct kssi_fault){ .kind = tf->mode == KSS_MODE_USER ? KSS_REPORT_USER_FAULT
+                                          : KSS_REPORT_KERNEL_FAULT,
+                                    .tf = tf, .message = w->message };
+    w->near.stack = KSS_STACK_UNKNOWN;
+    if (cpu->irq_depth)
+        w->fault.kind = KSS_REPORT_FAULT_IN_IRQ;
+    if (tf->vector != KSS_VEC_PAGE_FAULT) {
+        snprintf(w->message, sizeof w->message, "%s at pc %#lx, error code %#lx", kss_vector_name(tf->vector),
+                 (unsigned long)kssi_frame_pc(tf), (unsigned long)tf->error);
+        return;
+    }
+    kssi_stack_near(m, tf->fault_address, cpu->current, &w->near, &whose);
+    tell_kind(w, cpu, tf);
+    kssi_near_format(&w->near, whose ? whose->name : NULL, where, sizeof where);
+    if (!where[0] && kssi_in_kernel_arena(m, tf->fault_address))
+        snprintf(where, sizeof where, "where the kernel's stacks are");
+    bool null = tf->fault_address < 65536;
+    snprintf(w->message, sizeof w->message, "%s%s %s address %#lx%s%s",
+             null && tf->mode == KSS_MODE_KERNEL ? "kernel NULL dereference: " : "",
+             tf->error & 2 ? "write to" : tf->error & 16 ? "jump to" : "read from",
+             null ? "NULL-like" : "inaccessible", (unsigned long)tf->fault_address, where[0] ? ", " : "", where);
+}
+
+/* It dies at the common exit. */
 static void in_user_mode(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
 {
     struct kss_thread *t = cpu->current;
-    char message[220];
-    describe(message, sizeof message, cpu->machine, tf);
-    struct kssi_fault f = { KSS_REPORT_USER_FAULT, KSS_ACTION_KILL_PROCESS, tf, kssi_frame_sp(tf), message };
-    kssi_report(&f);
-    kssi_process_kill(t->process, (int)tf->vector + 1); /* dies at the common exit */
-}
-
-/* In a hard irq, in a kernel thread, or with a lock held that nobody would release any more. */
-static bool cannot_survive(const struct kssi_cpu *cpu, const struct kss_thread *t)
-{
-    return cpu->irq_depth || !t->process || t->locks_held || cpu->machine->sched_lock.holder == t ||
-           cpu->machine->tree_lock.holder == t;
-}
-
-static void in_kernel_mode(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
-{
-    struct kss_thread *t = cpu->current;
-    char message[220];
-    describe(message, sizeof message, cpu->machine, tf);
-    struct kssi_fault f = { KSS_REPORT_KERNEL_FAULT, KSS_ACTION_KILL_PROCESS, tf, kssi_frame_sp(tf), message };
-    if (cpu->irq_depth)
-        f.kind = KSS_REPORT_FAULT_IN_IRQ;
-    if (t->ti->preempt_count || cannot_survive(cpu, t))
-        f.action = KSS_ACTION_STOP_MACHINE;
-    kssi_report(&f);
-    if (f.action == KSS_ACTION_STOP_MACHINE)
+    struct told w;
+    tell(&w, cpu, tf);
+    switch (kssi_report(&w.fault)) {
+    case KSS_ACTION_STOP_MACHINE:
         kssi_cpu_abort();
-    kssi_die((int)tf->vector + 1);
+    case KSS_ACTION_KILL_THREAD:
+        kssi_mark_killed(t, (int)tf->vector + 1);
+        break;
+    default:
+        kssi_process_kill(t->process, (int)tf->vector + 1);
+    }
 }
 
 static void on_exception(struct kss_trap_frame *tf, void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
+    struct told w;
     (void)arg;
     KSSI_TRACE(cpu->machine, KSS_TR_EXCEPTION, tf->vector, tf->fault_address, kssi_frame_pc(tf), tf->error);
-    if (tf->mode == KSS_MODE_USER)
+    if (tf->mode == KSS_MODE_USER) {
         in_user_mode(cpu, tf);
-    else if ((tf->vector != KSS_VEC_PAGE_FAULT && tf->vector != KSS_VEC_GENERAL_PROTECTION) ||
-             !kssi_frame_fixup(tf)) /* a copy to or from a bad user pointer, mapped nowhere or no address at all */
-        in_kernel_mode(cpu, tf);
+        return;
+    }
+    /* A copy to or from a bad user pointer, mapped nowhere or no address at all. */
+    if ((tf->vector == KSS_VEC_PAGE_FAULT || tf->vector == KSS_VEC_GENERAL_PROTECTION) && kssi_frame_fixup(tf))
+        return;
+    kssi_report_rescue(cpu, tf);
+    tell(&w, cpu, tf);
+    kssi_fault(&w.fault, (int)tf->vector + 1);
+}
+
+/* ---- double fault ------------------------------------------------------------------------------- */
+
+/* The frame that is live on the vector stack which the first exception needed. */
+static const struct kss_trap_frame *live_frame(const struct kssi_cpu *cpu, unsigned stack)
+{
+    return (const struct kss_trap_frame *)((cpu->stacks.vector[stack].high - kssi_frame_size()) & ~(uintptr_t)63);
+}
+
+static void tell_overflow(struct told *w, const struct kssi_cpu *cpu, const struct kss_trap_frame *tf,
+                          const struct kssi_range *s, enum kss_stack_kind kind)
+{
+    uintptr_t sp = kssi_frame_sp(tf);
+    unsigned nesting = cpu->current->nesting;
+    w->fault.kind = KSS_REPORT_STACK_OVERFLOW;
+    snprintf(w->message, sizeof w->message,
+             "kernel stack overflow: %zu bytes in use of the %s's %zu, no room for the frame of %s%s%s",
+             (size_t)(s->high - sp), kss_stack_kind_name(kind), (size_t)(s->high - s->low),
+             kss_vector_name(tf->cause), sp < s->low ? ", and past the end" : "",
+             nesting > 3 ? "; interrupts are nested" : "");
 }
 
 /*
- * On the double fault's own stack: the frame did not fit where it belonged. Either the thread's kernel
- * stack is used up, or the stack pointer was somewhere else, or the host refused a frame at the exit.
+ * On the double fault's own stack: the frame did not fit where it belonged. Either a kernel stack is used up, or
+ * a vector stack was still in use, or the stack pointer was somewhere else, or the host refused a frame at the
+ * exit.
  */
+static void tell_double(struct told *w, struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
+{
+    const struct kss_vector_table *table = cpu->machine->platform->vector_table();
+    uintptr_t sp = kssi_frame_sp(tf);
+    enum kss_stack_kind kind;
+    const struct kssi_range *s = kssi_range_of(cpu, sp, &kind);
+    w->fault = (struct kssi_fault){ .kind = KSS_REPORT_DOUBLE_FAULT, .tf = tf, .message = w->message,
+                                    .second_vector = KSS_VEC_STACK };
+    if (tf->cause == KSS_NO_CAUSE) {
+        w->fault.kind = KSS_REPORT_BAD_FRAME;
+        w->fault.tf = NULL;
+        w->fault.sp = sp;
+        snprintf(w->message, sizeof w->message, "the host refused the trap frame that was returned through");
+        return;
+    }
+    unsigned own = table->gate[tf->cause & 0xff].stack & 7;
+    if (own && cpu->stacks.vector_busy[own]) {
+        w->fault.kind = KSS_REPORT_STACK_REUSED;
+        w->fault.other_tf = live_frame(cpu, own);
+        w->fault.other_what = "the frame that is live on that stack interrupted";
+        snprintf(w->message, sizeof w->message, "stack reused: %s needs vector stack %u, where the frame of %s is "
+                 "still live", kss_vector_name(tf->cause), own, kss_vector_name(w->fault.other_tf->vector));
+    } else if (tf->mode == KSS_MODE_KERNEL && sp < s->low + kssi_frame_size() + 1024 &&
+               sp + cpu->machine->stack_gap > s->low) {
+        tell_overflow(w, cpu, tf, s, kind);
+    } else {
+        snprintf(w->message, sizeof w->message, "double fault: %s, then %s while it was delivered: stack pointer "
+                 "%#lx is on no kernel stack", kss_vector_name(tf->cause), kss_vector_name(KSS_VEC_STACK),
+                 (unsigned long)sp);
+    }
+}
+
 static void on_double_fault(struct kss_trap_frame *tf, void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_thread *t = cpu->current;
-    uintptr_t sp = kssi_frame_sp(tf), low = cpu->stacks.task.low, high = cpu->stacks.task.high;
-    char message[220];
-    struct kssi_fault f = { KSS_REPORT_DOUBLE_FAULT, KSS_ACTION_KILL_PROCESS, tf, sp, message };
+    struct told w;
     (void)arg;
-    if (tf->cause == KSS_NO_CAUSE) {
-        f.kind = KSS_REPORT_BAD_FRAME;
-        f.tf = NULL;
-        snprintf(message, sizeof message, "the host refused the trap frame that was returned through");
-    } else if (sp < low + kssi_frame_size() + 1024 && sp + cpu->machine->stack_gap > low) {
-        f.kind = KSS_REPORT_STACK_OVERFLOW;
-        snprintf(message, sizeof message,
-                 "kernel stack overflow: %zu bytes in use of %zu, no room for the frame of %s%s",
-                 (size_t)(high - sp), (size_t)(high - low), kss_vector_name(tf->cause),
-                 sp < low ? ", and past the end" : "");
-    } else {
-        snprintf(message, sizeof message, "double fault: %s with stack pointer %#lx, which is on no kernel stack",
-                 kss_vector_name(tf->cause), (unsigned long)sp);
-    }
-    if (cannot_survive(cpu, t))
-        f.action = KSS_ACTION_STOP_MACHINE;
-    kssi_report(&f);
-    if (f.action == KSS_ACTION_STOP_MACHINE)
-        kssi_cpu_abort();
+    if (!kssi_kstack_end_ok(t))
+        t->ti->preempt_count = 0; /* run over: it says nothing any more, least of all that preemption is disabled */
+    tell_double(&w, cpu, tf);
+    enum kss_report_action action = kssi_report(&w.fault);
     /* What the overflow destroyed at the low end; the thread never runs on this stack again. */
     kssi_kstack_prepare((uintptr_t)t->ti, t, t->canary);
-    kssi_die(KSS_VEC_DOUBLE_FAULT + 1);
+    kssi_act(action, KSS_VEC_DOUBLE_FAULT + 1);
 }
 
-/* On the CPU's last stack: nothing of what happened is left but that it did. */
+/* On the CPU's last stack: nothing of what happened is left but what it was, and where. */
 void kssi_triple_fault(void)
 {
-    struct kssi_fault f = { .kind = KSS_REPORT_TRIPLE_FAULT, .action = KSS_ACTION_STOP_MACHINE,
-                            .message = "triple fault: the double fault could not be delivered either" };
-    kssi_report(&f);
-    kssi_cpu_abort();
+    const struct kssi_range *own = &kssi_this_cpu()->stacks.vector[KSSI_STACK_REPORT];
+    kssi_frames_gone(own->low, own->high);
+    kssi_stack_in_use(*own);
+    const struct kssi_cpu_stacks *s = &kssi_this_cpu()->stacks;
+    char message[160];
+    snprintf(message, sizeof message, "triple fault: %s while the double fault was handled",
+             kss_vector_name(s->triple_vector));
+    struct kssi_fault f = { .kind = KSS_REPORT_TRIPLE_FAULT, .message = message, .place = s->triple_pc,
+                            .place_what = "it happened" };
+    kssi_fault(&f, 0);
+    __builtin_unreachable();
 }
 
 void kssi_vector_reset(struct kss_machine *m, unsigned vector)
@@ -157,7 +238,11 @@ void kssi_vector_reset(struct kss_machine *m, unsigned vector)
                                                      .privilege = vector == KSS_VEC_BREAKPOINT ||
                                                                           vector == KSS_VEC_OVERFLOW
                                                                       ? KSS_PRIV_USER : KSS_PRIV_KERNEL,
-                                                     .stack = df ? 1 : 0 };
+                                                     .stack = df ? KSSI_STACK_DOUBLE_FAULT : 0 };
+    if (vector == KSS_VEC_NMI) {
+        m->vectors.gate[vector].handler = kssi_nmi;
+        m->vectors.gate[vector].stack = KSSI_STACK_NMI;
+    }
 }
 
 void kssi_fault_init(struct kss_machine *m)

@@ -9,6 +9,7 @@
 
 struct handling {
     struct kssi_cpu *cpu;
+    const struct kss_trap_frame *tf;
     unsigned line;
     uint64_t raised_ns;
 };
@@ -19,6 +20,18 @@ static void note_latency(struct kssi_histogram *h, uint64_t from, uint64_t to)
         kssi_histogram_add(h, to - from);
 }
 
+/* Not inlined: its text would be on the stack of every interrupt. */
+__attribute__((noinline)) static void report_spurious(struct kssi_cpu *cpu, unsigned line)
+{
+    char message[120];
+    snprintf(message, sizeof message, "spurious interrupt: line %u (vector %#x) has no handler; it is counted from "
+             "now on", line, KSS_VEC_IRQ + line);
+    struct kssi_fault f = { .kind = KSS_REPORT_SPURIOUS, .tf = cpu->current->tf, .line = line, .message = message };
+    kssi_fault(&f, 0);
+}
+
+#define HANDLED_STOPPING 1000
+
 static void run_handler(void *arg)
 {
     struct handling *h = arg;
@@ -26,18 +39,32 @@ static void run_handler(void *arg)
     struct kss_machine *m = cpu->machine;
     struct kssi_irq_desc *desc = &m->irq[h->line];
     uint64_t start = 0;
+    /* A storm, each handler raising the next, would never let the stop through: there is an end to it. */
+    if (unlikely(m->stopping && h->line != KSS_LINE_TIMER && h->line != KSS_LINE_STOP) &&
+        cpu->handled_stopping++ > HANDLED_STOPPING) {
+        kss_irq_eoi(h->line);
+        return;
+    }
     if (unlikely(m->config.latency)) {
         start = kssi_now(m);
         note_latency(cpu->to_handler[h->line], h->raised_ns, start);
     }
     KSSI_TRACE(m, KSS_TR_ISR_IN, h->line, (uintptr_t)__builtin_frame_address(0), 0, 0);
+    struct kss_thread *t = cpu->current;
+    struct kssi_atomic was = kssi_atomic_state(t, false);
     if (likely(desc->handler != NULL)) {
+        cpu->watch.ended &= ~(1ull << h->line);
         desc->handler(h->line, desc->arg);
+        kssi_irq_disable(); /* whatever the handler left */
+        if (unlikely(!(cpu->watch.ended & (1ull << h->line))))
+            kssi_watchdog_eoi(cpu, h->line, false);
     } else {
-        desc->unhandled++;
         kss_irq_eoi(h->line);
+        if (desc->unhandled++ == 0)
+            report_spurious(cpu, h->line);
     }
-    kssi_irq_disable(); /* whatever the handler left */
+    if (!kssi_atomic_kept(t, &was, false))
+        kssi_report_leak(t, h->tf, -1, &was, false);
     KSSI_TRACE(m, KSS_TR_ISR_OUT, h->line, 0, 0, 0);
     if (unlikely(m->config.latency))
         note_latency(cpu->handler[h->line], start, kssi_now(m));
@@ -46,18 +73,21 @@ static void run_handler(void *arg)
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
-    struct handling h = { cpu, tf->vector - KSS_VEC_IRQ, tf->raised_ns };
+    struct handling h = { cpu, tf, tf->vector - KSS_VEC_IRQ, tf->raised_ns };
     (void)arg;
+    kssi_class_op_interrupted(cpu, h.line);
     cpu->stats.interrupts++;
     cpu->irq_depth++;
     if (cpu->stacks.irq.high && cpu->irq_depth == 1 && !tf->stack) {
         /* thread_info there names the interrupted thread: `current` works on this stack too. */
         ((struct kss_thread_info *)cpu->stacks.irq.low)->thread = cpu->current;
-        kssi_call_on_stack(cpu->stacks.irq.high & ~(uintptr_t)63, run_handler, &h);
+        kssi_call_on(&cpu->stacks.irq, run_handler, &h);
     } else {
         run_handler(&h);
     }
     cpu->irq_depth--;
+    if (unlikely(cpu->softirq_pending && !cpu->irq_depth && !cpu->in_softirq && !tf->stack))
+        kssi_softirq_run(cpu);
 }
 
 /* ---- the machine's own lines ------------------------------------------------------------------ */
@@ -66,7 +96,10 @@ static void on_tick(unsigned line, void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     (void)arg;
+    if (unlikely(cpu->machine->profile))
+        kssi_profile_tick(cpu);
     kssi_timer_expire(cpu->machine);
+    kssi_watchdog_tick(cpu);
     kssi_sched_tick(cpu);
     kss_irq_eoi(line);
 }
@@ -140,6 +173,11 @@ int kss_irq_free(struct kss_machine *m, unsigned line)
     return 0;
 }
 
+static int stop_is_special(unsigned line)
+{
+    return kssi_error(-EBUSY, "IRQ line %u stops the machine: nothing holds it back", line);
+}
+
 int kss_irq_set_priority(struct kss_machine *m, unsigned line, unsigned priority)
 {
     int r = check_line(m, line);
@@ -148,6 +186,8 @@ int kss_irq_set_priority(struct kss_machine *m, unsigned line, unsigned priority
     if (priority > KSS_IRQ_PRIO_MAX)
         return kssi_error(-EINVAL, "priority %u of IRQ line %u: 0 to %d", priority, line,
                           KSS_IRQ_PRIO_MAX);
+    if (line == KSS_LINE_STOP)
+        return stop_is_special(line);
     m->platform->set_line_priority(m, line, priority);
     return 0;
 }
@@ -155,6 +195,8 @@ int kss_irq_set_priority(struct kss_machine *m, unsigned line, unsigned priority
 int kss_irq_mask(struct kss_machine *m, unsigned line)
 {
     int r = check_line(m, line);
+    if (r == 0 && line == KSS_LINE_STOP)
+        r = stop_is_special(line);
     if (r == 0)
         m->platform->set_mask(m, line, true);
     return r;
@@ -179,12 +221,31 @@ int kss_irq_raise(struct kss_machine *m, unsigned cpu, unsigned line)
 {
     if (kssi_this_cpu())
         kssi_require_kernel();
-    if (!m || m->magic != KSSI_MACHINE_MAGIC || line >= KSS_IRQ_LINES || cpu >= m->cpus)
+    struct kssi_hold hold;
+    if (!kssi_machine_hold(m, &hold))
         return -EINVAL; /* no sentence: host signal handlers may call this */
-    KSSI_TRACE(m, KSS_TR_RAISE, line, cpu, 0, 0);
-    if (m->platform->raise(m, cpu, line, 1))
-        KSSI_TRACE(m, KSS_TR_LOST, line, cpu, 0, 0);
-    return 0;
+    int r = line < KSS_IRQ_LINES && cpu < m->cpus ? 0 : -EINVAL;
+    if (r == 0) {
+        KSSI_TRACE(m, KSS_TR_RAISE, line, cpu, 0, 0);
+        if (m->platform->raise(m, cpu, line, 1))
+            KSSI_TRACE(m, KSS_TR_LOST, line, cpu, 0, 0);
+    }
+    kssi_machine_drop(&hold);
+    return r;
+}
+
+int kss_nmi_raise(struct kss_machine *m, unsigned cpu)
+{
+    if (kssi_this_cpu())
+        kssi_require_kernel();
+    struct kssi_hold hold;
+    if (!kssi_machine_hold(m, &hold))
+        return -EINVAL; /* no sentence: host signal handlers may call this */
+    int r = cpu < m->cpus ? 0 : -EINVAL;
+    if (r == 0)
+        m->platform->nmi(m, cpu);
+    kssi_machine_drop(&hold);
+    return r;
 }
 
 int kss_irq_eoi(unsigned line)
@@ -196,6 +257,7 @@ int kss_irq_eoi(unsigned line)
     struct kss_machine *m = kssi_this_cpu()->machine;
     KSSI_TRACE(m, KSS_TR_EOI, line, 0, 0, 0);
     int r = m->platform->eoi(line);
+    kssi_watchdog_eoi(kssi_this_cpu(), line, true);
     return r < 0 ? kssi_error(r, "end of interrupt for line %u, which is not in service", line) : 0;
 }
 

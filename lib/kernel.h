@@ -28,12 +28,13 @@
 #define DTRACE_PROBE2(provider, name, a, b) ((void)0)
 #endif
 
-#define KSSI_MACHINE_MAGIC 0x6b73735f6d616368ull
+#define KSSI_MACHINE_MAGIC 0x6b73735f6d616368ull /* for debuggers: handles are looked up, see handle.c */
 #define KSSI_THREAD_MAGIC 0x6b73735f74687264ull
 #define KSSI_OPEN_MAX 16
 #define KSSI_DEVICES_MAX 64
 #define KSSI_ERROR_MAX 240
 #define KSSI_SYS_HALT 63 /* pid 1's own: the machine ends */
+#define KSSI_SYS_SMASHED 62 /* user mode's stack protector has found something */
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -51,9 +52,17 @@ void kssi_assert_failed(const char *what, const char *file, int line) __attribut
 struct kss_process;
 struct kssi_dsq;
 struct kssi_arena;
+struct kssi_fault;
 
 TAILQ_HEAD(kssi_process_list, kss_process);
 TAILQ_HEAD(kssi_thread_list, kss_thread);
+
+/* A spinlock that a thread has, and who took it. */
+struct kssi_held {
+    struct kss_spinlock *lock;
+    uintptr_t pc; /* where the call that took it returns to */
+};
+#define KSSI_HELD_MAX 16 /* deeper ones are only counted */
 
 /* A thread's place in a dispatch queue. */
 struct kssi_dsq_link {
@@ -67,6 +76,7 @@ struct kssi_dsq_link {
 struct kss_thread {
     /* constant while it lives */
     uint64_t magic;
+    unsigned block;              /* its number in the slab; constant from the first use on */
     int tid;
     struct kss_machine *machine;
     struct kss_process *process; /* NULL: a kernel thread */
@@ -91,6 +101,9 @@ struct kss_thread {
     size_t high_water;           /* kept when the stack is gone */
     uint64_t syscalls;
     unsigned locks_held;         /* by kss_spin_lock(); a fault with one held can't be survived */
+    struct kssi_held held[KSSI_HELD_MAX]; /* the first of them, outermost first */
+    uintptr_t irqs_off_at;       /* where interrupts were turned off; 0: since the last entry by its gate */
+    uintptr_t preempt_off_at;    /* where preempt_count left 0 */
     struct kss_waiter *waiters;  /* where it is queued, innermost first */
     char error[KSSI_ERROR_MAX];  /* kss_last_error() */
 
@@ -106,7 +119,10 @@ struct kss_thread {
     struct kssi_dsq_link dsq;
     uint64_t run_ns, run_start;
     uint64_t preemptions, voluntary;
+    uint64_t watched_at, watched_switches; /* kssi_sched_watch(): READY since, at least; 0: not */
     const char *wait_channel;
+    bool unkillable;             /* SLEEPING, and a kill does not end it */
+    uint64_t hung_told;          /* run_start of the sleep that was reported */
     uint64_t wake_at;            /* sleeping until; in the timer tree if timer_armed */
     uint64_t timer_order;
     bool timer_armed;
@@ -118,7 +134,6 @@ struct kss_thread {
     bool finished;               /* has left its process; about to be, or, a ZOMBIE */
     bool killed;
     struct kss_thread *joiner;   /* also links the free list */
-    struct kss_thread *all_next; /* every block there is */
     TAILQ_ENTRY(kss_thread) of_process;
 };
 
@@ -161,6 +176,7 @@ struct kssi_arena {
     unsigned slots, fresh; /* slots from `fresh` on were never used */
     unsigned free_count;
     uint32_t *free_slots;
+    int32_t *owner;        /* of each slot: the last thread that had it, for reports */
     bool kernel;
 };
 
@@ -171,14 +187,31 @@ struct kssi_stack_cache {
 };
 
 struct kssi_histogram;
+struct kssi_profile;
+struct kssi_class_op;
+struct kssi_ejection;
 
-#define KSSI_WALK_FRAMES 64
+/* Vector stacks with a use of the kernel's own; from 8 on no gate can name them, so that nothing else comes there. */
+#define KSSI_STACK_DOUBLE_FAULT 1
+#define KSSI_STACK_NMI 2
+#define KSSI_GATE_STACKS 7 /* up to this one, gates may name them */
+#define KSSI_STACK_SOFTIRQ 8 /* where interrupts have stacks of their own */
+#define KSSI_STACK_CLASS 9 /* operations of an experiment's scheduler class */
+#define KSSI_STACK_REPORT 10 /* reports, backtraces, and leaving for good */
+
+#define KSSI_WALK_FRAMES 128
 
 struct kssi_irq_desc {
     kss_irq_fn handler;
     void *arg;
     char name[32];
     uint64_t unhandled;
+};
+
+struct kssi_softirq {
+    kss_softirq_fn handler;
+    void *arg;
+    char name[32];
 };
 
 struct kssi_cpu {
@@ -189,6 +222,9 @@ struct kssi_cpu {
     struct kss_thread *idle;
     void *boot_context;           /* the host thread's own stack */
     unsigned irq_depth;           /* hard irq handlers under way */
+    unsigned handled_stopping;    /* interrupts since the machine was to stop */
+    uint32_t softirq_pending;
+    bool in_softirq;
     uintptr_t spare_stack;        /* a kernel stack for the next thread that has none */
     struct kssi_stack_cache kstacks, ustacks;
     struct kss_cpu_stats stats;
@@ -196,26 +232,52 @@ struct kssi_cpu {
     enum kss_switch_reason reason;
     struct kssi_trace_ring *ring;
     void *class_data;
+    struct kssi_class_op *op;     /* under guard: what goes on; NULL: the class is the library's own */
+    bool in_class_op;
     struct kssi_histogram *to_handler[KSS_IRQ_LINES], *handler[KSS_IRQ_LINES];
     bool halted;
+    struct kssi_watch {           /* interrupts off: see watchdog.c */
+        unsigned resched_ticks;   /* ticks that found need_resched still set */
+        uint64_t ended;           /* lines whose end of interrupt has been given */
+        uint64_t unended;         /* lines whose handler is over, and that is still missing */
+        uint64_t unended_told;
+        unsigned unended_ticks[KSS_IRQ_LINES];
+        unsigned scan;            /* where the look for hung threads goes on */
+    } watch;
     struct kss_report report;     /* under construction; interrupts off */
+    bool in_on_report;            /* the experiment's function is under way */
+    bool reporting, walking;      /* walking: a fault now ends the backtrace, through `rescue` */
+    void *rescue[5];
     struct kss_frame walk_frames[KSSI_WALK_FRAMES]; /* the same */
+    struct kss_frame picture_frames[KSSI_WALK_FRAMES]; /* the same */
+    struct kss_stack_picture picture; /* being drawn; the same */
     /* sched_lock */
     struct kssi_dsq *local;
 };
 
 RB_HEAD(kssi_timer_tree, kss_thread);
 
-enum kssi_machine_state { KSSI_BUILT, KSSI_RUNNING, KSSI_ENDED };
+enum kssi_machine_state { KSSI_BUILT, KSSI_RUNNING, KSSI_ENDED, KSSI_DYING };
+
+/* Where a machine's thread blocks lie: see thread.c and handle.c. */
+struct kssi_slab {
+    char *base;
+    size_t block_size, reserved;
+    size_t used;                  /* bytes of blocks ever in use */
+    size_t open;                  /* bytes that can be touched */
+};
 
 struct kss_machine {
     uint64_t magic;
     const struct kssi_platform *platform;
     struct kssi_hw_machine *hw;
     struct kss_config config;
-    size_t stack_gap;             /* guarded bytes between two kernel stacks, at least */
+    size_t stack_gap;             /* bytes between two kernel stacks, at least */
+    bool fenced;                  /* part of that is open */
+    bool exit_policies;           /* the exit to user mode has more to do: erase, randomise, look at fences */
     _Atomic int life;             /* enum kssi_machine_state */
     _Atomic bool stopping;        /* CPUs go to idle and leave */
+    _Atomic bool dump_wanted;     /* at the next NMI of CPU 0 */
     _Atomic int stop_reason;      /* 0, or a negative errno for kss_machine_run() */
     kss_user_fn main_fn;
     void *main_arg;
@@ -225,12 +287,15 @@ struct kss_machine {
     kss_syscall_fn syscall[KSS_SYSCALLS];
     const char *syscall_name[KSS_SYSCALLS];
     struct kssi_irq_desc irq[KSS_IRQ_LINES];
+    struct kssi_softirq softirq[KSS_SOFTIRQS];
     struct kssi_device device[KSSI_DEVICES_MAX];
     unsigned devices;
     unsigned next_disk_line;
     struct kssi_disk *disks;
     struct kssi_console *console;
     bool trace_on, sched_started;
+    struct kssi_lockdep *lockdep; /* NULL: the order of locks is not checked */
+    struct kssi_profile *profile;
     char boot_error[KSSI_ERROR_MAX];
     size_t thread_size;
 
@@ -242,16 +307,19 @@ struct kss_machine {
     unsigned threads, zombies, zombie_stacks, zombie_stacks_max;
     uint64_t created, reaped;
     struct kssi_arena *kernel_arenas[16], *user_arenas[32];
-    struct kss_thread *all_threads;
+    struct kssi_slab *slab;       /* thread blocks; its own fields: tree_lock */
     struct kss_process *all_processes;
     TAILQ_HEAD(, kssi_open_file) all_files;
     struct kss_thread *free_threads; /* linked through joiner */
     struct kss_process *free_processes; /* linked through parent */
     uint64_t kstack_allocs, kstack_hits, kstack_live;
+    size_t deepest_task;          /* of the kernel stacks that were freed */
     uint64_t random_state;
 
     struct kss_spinlock sched_lock;
     const struct kss_sched_class *sched;
+    bool guarded;                 /* it is an experiment's: see sched_class.h */
+    struct kssi_ejection *ejection; /* NULL: the class is the library's own */
     struct kssi_dsq *dsqs;        /* list of all, the built-in ones too */
     struct kssi_dsq *global;
     struct kssi_timer_tree timers;
@@ -265,6 +333,8 @@ struct kss_machine {
 
 /* ---- current ---------------------------------------------------------------------------------- */
 
+#define KSSI_MACHINES_MAX 64
+extern struct kss_machine *kssi_machines[KSSI_MACHINES_MAX]; /* alive; NULL: a free place */
 extern uintptr_t kssi_stack_mask; /* of all live machines: see kss_config.kstack_max */
 
 /* Kernel mode only: by masking the stack pointer, also on interrupt and vector stacks. */
@@ -276,6 +346,24 @@ static inline struct kss_thread_info *kssi_thread_info(void)
 static inline struct kss_thread *kssi_current(void)
 {
     return kssi_thread_info()->thread;
+}
+
+/* On a stack of this CPU's own. Interrupts off. */
+static inline void kssi_call_on(const struct kssi_range *stack, void (*fn)(void *), void *arg)
+{
+    struct kssi_range was = kssi_stack_in_use(*stack);
+    kssi_call_on_stack(stack->high & ~(uintptr_t)63, fn, arg);
+    kssi_stack_in_use(was);
+}
+
+/* The end of a thread's kernel stack: one line of memory, looked at on every entry, exit and switch. */
+KSSI_UNSANITIZED static inline bool kssi_kstack_end_ok(const struct kss_thread *t)
+{
+    const struct kss_thread_info *ti = t->ti;
+    return likely(!((ti->canary ^ t->canary) | (ti->magic ^ KSS_THREAD_INFO_MAGIC) |
+                    ((uintptr_t)ti->thread ^ (uintptr_t)t) |
+                    (ti->flags & ~(KSS_TI_NEED_RESCHED | KSS_TI_KILLED)))) ||
+           !t->machine->config.canary;
 }
 
 /* A spinlock where interrupts are off already and the current thread is known. */
@@ -298,8 +386,34 @@ bool kssi_require_kernel(void);
 /* 0 where a machine may be configured (host before the machine runs, kernel), or an error. */
 int kssi_require_config(struct kss_machine *m);
 /* 0 where a machine may be looked at: kernel, or host while it does not run. */
-int kssi_require_view(struct kss_machine *m);
+int kssi_require_view(const struct kss_machine *m);
+
+/* ---- handle.c --------------------------------------------------------------------------------- */
+
+/* Neither looks at what the pointer points to, before it is known to be a handle. */
 int kssi_valid_machine(const struct kss_machine *m);
+int kssi_no_machine(const struct kss_machine *m); /* the error */
+int kssi_valid_thread(const struct kss_thread *t);
+/* On a simulated CPU, it must also be a thread of that CPU's machine. */
+int kssi_own_thread(const struct kss_thread *t);
+/* And it may be looked at from here: privileged; host while its machine does not run. */
+int kssi_view_thread(const struct kss_thread *t);
+/* A trap frame on a kernel stack of this CPU's machine. Privileged; -EPERM on the host. */
+int kssi_valid_frame(const struct kss_trap_frame *tf);
+/* NULL: t is no thread. No sentence. */
+struct kss_machine *kssi_thread_machine(const struct kss_thread *t);
+
+struct kssi_hold {
+    int place;
+    bool irqs_on;
+};
+/* Keeps a machine from being destroyed meanwhile; false: it is none. Async-signal-safe. */
+bool kssi_machine_hold(const struct kss_machine *m, struct kssi_hold *hold);
+void kssi_machine_drop(const struct kssi_hold *hold);
+int kssi_machine_register(struct kss_machine *m, size_t stack_align);
+void kssi_machine_publish(struct kss_machine *m);
+void kssi_machine_hide(struct kss_machine *m);
+void kssi_machine_forget(struct kss_machine *m);
 
 /* ---- state.c, sched.c, dsq.c, preempt.c -------------------------------------------------------- */
 
@@ -328,6 +442,21 @@ unsigned kssi_dsq_count(const struct kssi_dsq *q);
 bool kssi_dsq_contains(struct kssi_dsq *q, const struct kss_thread *t);
 struct kssi_dsq *kssi_dsq_next(struct kssi_dsq *q);
 void kssi_dsq_free_all(struct kss_machine *m);
+void kssi_dsq_clear_all(struct kss_machine *m); /* whatever state they are in */
+
+/* sched_guard.c, sched_eject.c: operations of an experiment's class; see sched_class.h */
+int kssi_guard_init(struct kss_machine *m);
+void kssi_guard_fini(struct kss_machine *m);
+/* A report that ends what is under way, while an operation is: the operation is abandoned. */
+void kssi_class_op_failed(struct kssi_cpu *cpu, const struct kssi_fault *f) __attribute__((noreturn));
+/* Panics if an operation is under way: for what would leave things half done if it panicked later. */
+void kssi_not_in_class_op(const char *what);
+/* An interrupt was taken in an operation, which must have turned them on: if so, does not return. */
+void kssi_class_op_interrupted(struct kssi_cpu *cpu, unsigned line);
+/* From the handler of a non-maskable interrupt. True: it came in an operation that does not end; the frame
+   now leads to where that is abandoned. */
+bool kssi_sched_rescue(struct kssi_cpu *cpu, struct kss_trap_frame *tf);
+void kssi_sched_watch(struct kssi_cpu *cpu); /* every tick: is a READY thread passed over? */
 
 /* timer.c */
 struct kss_thread *kssi_timer_first(struct kss_machine *m); /* sched_lock */
@@ -341,17 +470,31 @@ struct kssi_arena *kssi_arena_get(struct kss_machine *m, size_t size, bool kerne
 uintptr_t kssi_arena_take(struct kss_machine *m, struct kssi_arena *a);
 void kssi_arena_give(struct kss_machine *m, struct kssi_arena *a, uintptr_t low);
 void kssi_arenas_fini(struct kss_machine *m);
+void kssi_arena_retire(struct kss_machine *m, struct kssi_arena *a, uintptr_t low, int tid);
+bool kssi_arena_revive(struct kss_machine *m, struct kssi_arena *a, uintptr_t low);
+/* Bytes that fault directly below and above a stack of the machine's. */
+void kssi_stack_guards(struct kss_machine *m, uintptr_t low, size_t *below, size_t *above);
+bool kssi_in_kernel_arena(const struct kss_machine *m, uintptr_t address); /* stacks, guards, unused slots */
+struct kssi_range kssi_arena_fence(struct kss_machine *m, const struct kssi_arena *a, uintptr_t low);
+size_t kssi_arena_stride(const struct kss_config *c, size_t size, size_t align);
 
 uintptr_t kssi_kstack_alloc(struct kss_machine *m, size_t size, struct kssi_arena **arena);
-void kssi_kstack_free(struct kss_machine *m, struct kssi_arena *arena, uintptr_t low, size_t *high_water);
+void kssi_kstack_free(struct kss_thread *t, uintptr_t low);
 struct kss_thread_info *kssi_kstack_prepare(uintptr_t low, struct kss_thread *t, uint64_t canary);
 void kssi_kstack_attach(struct kss_thread *t, uintptr_t low, struct kssi_arena *arena);
 void kssi_kstack_detach(struct kss_thread *t); /* frees it */
 size_t kssi_kstack_high_water(uintptr_t low, size_t size, bool poisoned);
-bool kssi_kstack_canary_ok(const struct kss_thread *t);
+/* The first byte that was written in the open part of the gap below the stack, 0 if none; and its cleaning. */
+uintptr_t kssi_kstack_fence_hit(const struct kss_thread *t);
+void kssi_kstack_fence_mend(const struct kss_thread *t);
+/* The end of the current thread's stack, and its fence: reports, mends, acts. tf: what was interrupted, or NULL. */
+void kssi_kstack_verify(struct kss_thread *t, const struct kss_trap_frame *tf);
+void kssi_kstack_erase(struct kss_thread *t);
+long kssi_sys_smashed(const struct kss_syscall_args *a);
+uintptr_t kssi_kstack_random_frame(struct kss_thread *t);
 uintptr_t kssi_kstack_user_frame(uintptr_t low, size_t size);
 uintptr_t kssi_ustack_alloc(struct kss_machine *m, size_t size, struct kssi_arena **arena);
-void kssi_ustack_free(struct kss_machine *m, struct kssi_arena *arena, uintptr_t low);
+void kssi_ustack_free(struct kss_thread *t);
 int kssi_cpu_stacks_init(struct kssi_cpu *cpu);
 void kssi_cpu_stacks_fini(struct kssi_cpu *cpu);
 int kssi_vector_stack_get(struct kssi_cpu *cpu, unsigned index);
@@ -366,7 +509,6 @@ struct kss_thread *kssi_thread_new(struct kss_machine *m, const struct kss_spawn
                                    void (*kernel_fn)(void), int *error);
 void kssi_thread_free(struct kss_thread *t);
 struct kss_thread *kssi_thread_by_id(struct kss_machine *m, int tid); /* tree_lock */
-void kssi_thread_entry(void);  /* where every new context starts */
 void kssi_thread_exit(struct kss_thread *t, int status, long value) __attribute__((noreturn));
 void kssi_mark_killed(struct kss_thread *t, int status); /* tree_lock */
 void kssi_process_kill(struct kss_process *p, int status);
@@ -379,7 +521,9 @@ long kssi_process_wait(struct kss_process *p, long pid, int *status);
 long kssi_thread_join(struct kss_process *p, long tid, long *value);
 void kssi_process_reap(struct kss_process *p); /* tree_lock not held; p is unlinked */
 int kssi_boot_init(struct kss_machine *m);
+int kssi_threads_init(struct kss_machine *m);
 void kssi_threads_fini(struct kss_machine *m);
+void kssi_processes_fini(struct kss_machine *m);
 
 /* cpu.c */
 int kssi_cpu_init(struct kssi_cpu *cpu);
@@ -391,6 +535,10 @@ void kssi_trap_init(struct kss_machine *m);
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg);
 bool kssi_line_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s);
 void kssi_irq_init(struct kss_machine *m);
+void kssi_softirq_run(struct kssi_cpu *cpu);
+void kssi_nmi(struct kss_trap_frame *tf, void *arg);
+void kssi_watchdog_tick(struct kssi_cpu *cpu); /* hard irq */
+void kssi_watchdog_eoi(struct kssi_cpu *cpu, unsigned line, bool given);
 void kssi_syscall_init(struct kss_machine *m);
 void kssi_syscall_dispatch(struct kss_trap_frame *tf, void *arg);
 void kssi_fault_init(struct kss_machine *m);
@@ -426,24 +574,109 @@ uint64_t kssi_trace_recorded(struct kss_machine *m, uint64_t *lost);
                               (uint64_t)(d));                                                       \
     } while (0)
 
+/* ---- report.c and its like ---- */
+
+/* What is to be reported; the rest is found out. */
 struct kssi_fault {
     enum kss_report_kind kind;
-    enum kss_report_action action;
     const struct kss_trap_frame *tf; /* NULL: at the caller */
-    uintptr_t sp;
+    uintptr_t sp;                    /* 0: the frame's, or the caller's */
+    uintptr_t address;               /* a bad one; 0: the frame's */
     const char *message;
+    const char *must_stop;           /* why it can't be survived; NULL: found out */
+    struct kss_thread *thread;       /* whom it is about; NULL: the current one */
+    unsigned second_vector, line;
+    uint64_t waited_ns;
+    uintptr_t place;
+    const char *place_what;
+    const struct kss_trap_frame *other_tf; /* a second backtrace: from a frame, of pcs, or of a thread */
+    const uintptr_t *other_pcs;
+    int other_count;
+    const char *other_what;
 };
-/* Builds the report on a stack of the CPU's own and hands it out. Interrupts off. */
-void kssi_report(const struct kssi_fault *fault);
+/* Decides by the policy, builds the report on a stack of the CPU's own and hands it out. Interrupts off. */
+enum kss_report_action kssi_report(const struct kssi_fault *fault);
+/* fn(arg) on the stack for reports and backtraces, unless that is in use. Interrupts off; an NMI that finds it in use
+   comes again later. */
+void kssi_call_on_report_stack(struct kssi_cpu *cpu, void (*fn)(void *), void *arg);
+/* Does it: returns after CONTINUE only. status: of the thread or process that is killed. Kernel mode. */
+void kssi_act(enum kss_report_action action, int status);
+/* A fault while a backtrace is made for a report ends that; else it returns. */
+void kssi_report_rescue(struct kssi_cpu *cpu, const struct kss_trap_frame *tf);
+/* A backtrace that a fault on the way only cuts short: from a trap frame, a saved context, or (both NULL) from here. */
+int kssi_report_walk(struct kssi_cpu *cpu, const struct kss_trap_frame *tf, const void *context,
+                     struct kss_frame *frames, int max);
+/* All stacks as text; tf: where this CPU was. NMI. */
+void kssi_dump(struct kssi_cpu *cpu, const struct kss_trap_frame *tf);
+/* Both. */
+void kssi_fault(const struct kssi_fault *fault, int status);
 /* Stops the machine from whatever state the CPU is in. */
 void kssi_panic(enum kss_report_kind kind, const char *format, ...) __attribute__((noreturn))
 KSS_PRINTF(2, 3);
+/* Why the current thread can't be killed in kernel mode; NULL: it can. */
+const char *kssi_cannot_survive(const struct kssi_cpu *cpu, const struct kss_thread *t);
+
+/* Text into a buffer of any size; length counts what the whole text has. */
+struct kssi_text {
+    char *buffer;
+    size_t size, length;
+};
+/* 0: what a person made up can be printed. */
+int kssi_report_check(const struct kss_report *r, const char *buffer, size_t size);
+void kssi_text_print(struct kssi_text *t, const char *format, ...) KSS_PRINTF(2, 3);
+int kssi_near_format(const struct kss_report_near *n, const char *thread_name, char *out, size_t size);
+/* The last events of a CPU's ring, oldest first. */
+int kssi_trace_last(struct kssi_cpu *cpu, struct kss_trace_event *out, int max);
 
 int kssi_backtrace_trap(const struct kss_trap_frame *tf, struct kss_frame *frames, int max);
 /* From entry code: a frame could not even be put on the double fault's stack. */
 void kssi_triple_fault(void) __attribute__((noreturn));
-/* "guard below the kernel stack of thread 3 (x)" and the like; empty when it is near none. */
-void kssi_stack_describe(struct kss_machine *m, uintptr_t address, char *out, size_t size);
+/* Which stack an address lies in or beside; by: who touched it. *thread: whose; NULL: a CPU's, a freed one, or none. */
+void kssi_stack_near(struct kss_machine *m, uintptr_t address, struct kss_thread *by, struct kss_report_near *near,
+                     struct kss_thread **thread);
+/* The range of the kernel stack of this CPU that a stack pointer belongs to, also when it has run over. */
+const struct kssi_range *kssi_range_of(const struct kssi_cpu *cpu, uintptr_t sp, enum kss_stack_kind *kind);
+
+/* ---- spinlock.c, lockdep.c, atomic.c ---- */
+
+/* `spinlock "name"`, or its address. */
+void kssi_lock_name(const struct kss_spinlock *lock, char *out, size_t size);
+/* Where a thread took a lock; 0: it has not, or too many others. */
+uintptr_t kssi_lock_place(const struct kss_thread *t, const struct kss_spinlock *lock);
+/* Takes the innermost lock away from its holder; its memory is let alone if `touch` is false. */
+void kssi_lock_take_away(struct kss_thread *t, bool touch);
+
+int kssi_lockdep_init(struct kss_machine *m);
+void kssi_lockdep_fini(struct kss_machine *m);
+/* Before self waits for a lock: does that close a circle? Interrupts off. */
+void kssi_lockdep_check(struct kss_thread *self, struct kss_spinlock *lock, uintptr_t pc);
+
+/* A thread gives up the CPU where it must not. irqs_off: they were, and that matters. Stops the machine. */
+void kssi_report_atomic(struct kss_thread *t, bool irqs_off) __attribute__((noreturn));
+/* What a handler found, and must leave as it was. */
+struct kssi_atomic {
+    unsigned locks;
+    int preempt;
+    bool irqs_on;
+};
+static inline struct kssi_atomic kssi_atomic_state(const struct kss_thread *t, bool irqs_on)
+{
+    return (struct kssi_atomic){ t->locks_held, t->ti->preempt_count, irqs_on };
+}
+/* Interrupts off. True if nothing leaked: turning interrupts on is a handler's right. */
+static inline bool kssi_atomic_kept(const struct kss_thread *t, const struct kssi_atomic *was, bool irqs_on)
+{
+    return likely(!((t->locks_held ^ was->locks) | (unsigned)(t->ti->preempt_count ^ was->preempt) |
+                    (was->irqs_on & !irqs_on)));
+}
+/* Puts it back, and reports the handler of tf, or a softirq's, if that is not negative. */
+void kssi_report_leak(struct kss_thread *t, const struct kss_trap_frame *tf, int softirq, const struct kssi_atomic *was,
+                      bool irqs_on);
+/* profile.c: where stacks are, at ticks and sleeps. m->profile is NULL when off. */
+int kssi_profile_init(struct kss_machine *m);
+void kssi_profile_fini(struct kss_machine *m);
+void kssi_profile_tick(struct kssi_cpu *cpu); /* hard irq */
+void kssi_profile_sleep(void);                /* the caller is about to */
 
 struct kssi_histogram *kssi_histogram_new(void);
 void kssi_histogram_add(struct kssi_histogram *h, uint64_t ns);

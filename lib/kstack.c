@@ -33,12 +33,12 @@ static void fill_poison(uintptr_t from, uintptr_t to)
 }
 
 /* Bytes from the top down to the deepest word that is not poison. */
-size_t kssi_kstack_high_water(uintptr_t low, size_t size, bool poisoned)
+KSSI_UNSANITIZED size_t kssi_kstack_high_water(uintptr_t low, size_t size, bool poisoned)
 {
     uintptr_t p = low + sizeof(struct kss_thread_info), high = low + size;
     if (!poisoned)
         return 0;
-    while (high - p >= POISON_CHUNK && memcmp((void *)p, poison, POISON_CHUNK) == 0)
+    while (high - p >= POISON_CHUNK && kssi_stack_equal((void *)p, poison, POISON_CHUNK))
         p += POISON_CHUNK;
     while (p < high && *(uint64_t *)p == KSS_STACK_POISON)
         p += 8;
@@ -66,6 +66,16 @@ static void forget(struct kss_machine *m, uintptr_t low, size_t size, size_t hig
     memset((void *)low, 0, sizeof(struct kss_thread_info));
 }
 
+/* Nothing of its last owner is there, and it can be reached. */
+static bool renew(struct kss_machine *m, struct kssi_arena *a, uintptr_t low, bool cached)
+{
+    if (cached && !kssi_arena_revive(m, a, low))
+        return false;
+    if (m->config.poison && (!cached || m->config.kstack_quarantine))
+        fill_poison(low + sizeof(struct kss_thread_info), low + a->size);
+    return true;
+}
+
 uintptr_t kssi_kstack_alloc(struct kss_machine *m, size_t size, struct kssi_arena **arena)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
@@ -78,8 +88,10 @@ uintptr_t kssi_kstack_alloc(struct kss_machine *m, size_t size, struct kssi_aren
         hit = true;
     } else if (a) {
         low = kssi_arena_take(m, a);
-        if (low && m->config.poison)
-            fill_poison(low + sizeof(struct kss_thread_info), low + size);
+    }
+    if (low && !renew(m, a, low, hit)) {
+        cpu->kstacks.low[cpu->kstacks.count++] = low;
+        low = 0;
     }
     if (low) {
         m->kstack_allocs++;
@@ -93,17 +105,23 @@ uintptr_t kssi_kstack_alloc(struct kss_machine *m, size_t size, struct kssi_aren
     return low;
 }
 
-void kssi_kstack_free(struct kss_machine *m, struct kssi_arena *a, uintptr_t low, size_t *high_water)
+void kssi_kstack_free(struct kss_thread *t, uintptr_t low)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kss_machine *m = t->machine;
+    struct kssi_arena *a = t->kstack_arena;
+    kssi_frames_gone(low, low + a->size);
     size_t deepest = kssi_kstack_high_water(low, a->size, m->config.poison);
-    if (high_water)
-        *high_water = deepest;
+    if (t->high_water < deepest)
+        t->high_water = deepest;
     KSSI_TRACE(m, KSS_TR_STACK_FREE, low, a->size, deepest, 0);
     bool cached = cpu && a->size == m->config.kstack_size;
-    if (cached)
+    if (cached && !m->config.kstack_quarantine)
         forget(m, low, a->size, deepest);
     bool on = kss_spin_lock(&m->tree_lock);
+    kssi_arena_retire(m, a, low, t->tid);
+    if (t->high_water > m->deepest_task)
+        m->deepest_task = t->high_water;
     if (cached && cpu->kstacks.count < m->config.kstack_cache)
         cpu->kstacks.low[cpu->kstacks.count++] = low;
     else
@@ -119,7 +137,8 @@ uintptr_t kssi_ustack_alloc(struct kss_machine *m, size_t size, struct kssi_aren
     struct kssi_arena *a = kssi_arena_get(m, size, false);
     uintptr_t low = 0;
     if (a && cpu && size == m->config.user_stack_size && cpu->ustacks.count)
-        low = cpu->ustacks.low[--cpu->ustacks.count];
+        low = kssi_arena_revive(m, a, cpu->ustacks.low[cpu->ustacks.count - 1])
+                  ? cpu->ustacks.low[--cpu->ustacks.count] : 0;
     else if (a)
         low = kssi_arena_take(m, a);
     kss_spin_unlock(&m->tree_lock, on);
@@ -127,10 +146,14 @@ uintptr_t kssi_ustack_alloc(struct kss_machine *m, size_t size, struct kssi_aren
     return low;
 }
 
-void kssi_ustack_free(struct kss_machine *m, struct kssi_arena *a, uintptr_t low)
+void kssi_ustack_free(struct kss_thread *t)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kss_machine *m = t->machine;
+    struct kssi_arena *a = t->user_arena;
+    uintptr_t low = t->user_low;
     bool on = kss_spin_lock(&m->tree_lock);
+    kssi_arena_retire(m, a, low, t->tid);
     if (cpu && a->size == m->config.user_stack_size && cpu->ustacks.count < m->config.kstack_cache)
         cpu->ustacks.low[cpu->ustacks.count++] = low;
     else
@@ -155,7 +178,7 @@ void kssi_kstack_detach(struct kss_thread *t)
     t->ti = NULL;
     t->user_frame = 0;
     t->context_saved = false;
-    kssi_kstack_free(t->machine, t->kstack_arena, low, &t->high_water);
+    kssi_kstack_free(t, low);
 }
 
 /* ---- stacks at the first entry ---------------------------------------------------------------- */
@@ -176,12 +199,6 @@ void kssi_spare_stack_adopt(struct kssi_cpu *cpu, struct kss_thread *t)
     cpu->spare_stack = 0;
 }
 
-bool kssi_kstack_canary_ok(const struct kss_thread *t)
-{
-    return !t->machine->config.canary ||
-           (t->ti->canary == t->canary && t->ti->magic == KSS_THREAD_INFO_MAGIC);
-}
-
 /* ---- the CPUs' own stacks --------------------------------------------------------------------- */
 
 #define CPU_STACK_MIN 65536u /* the double fault's: reports are built there */
@@ -195,8 +212,8 @@ static int cpu_stack(struct kssi_cpu *cpu, struct kssi_range *range)
     if (!low)
         return kssi_error(-ENOMEM, "no stack of %zu bytes for CPU %u", size, cpu->index);
     kssi_kstack_prepare(low, NULL, kssi_random(m));
-    range->high = low + size;
-    range->low = low;
+    range->low = low; /* first: an entry that sees the high end must not take all below it for the stack */
+    __atomic_store_n(&range->high, low + size, __ATOMIC_RELEASE);
     return 0;
 }
 
@@ -208,11 +225,17 @@ int kssi_vector_stack_get(struct kssi_cpu *cpu, unsigned index)
 int kssi_cpu_stacks_init(struct kssi_cpu *cpu)
 {
     struct kss_machine *m = cpu->machine;
-    int r = kssi_vector_stack_get(cpu, 1); /* double fault */
+    int r = kssi_vector_stack_get(cpu, KSSI_STACK_DOUBLE_FAULT);
     if (r == 0)
-        r = kssi_vector_stack_get(cpu, 7); /* reports, and leaving for good */
+        r = kssi_vector_stack_get(cpu, KSSI_STACK_NMI);
+    if (r == 0)
+        r = kssi_vector_stack_get(cpu, KSSI_STACK_REPORT);
+    if (r == 0 && m->guarded)
+        r = kssi_vector_stack_get(cpu, KSSI_STACK_CLASS);
     if (r == 0 && m->config.irq_stacks == KSS_IRQ_STACKS_PER_CPU)
         r = cpu_stack(cpu, &cpu->stacks.irq);
+    if (r == 0 && m->config.irq_stacks == KSS_IRQ_STACKS_PER_CPU)
+        r = kssi_vector_stack_get(cpu, KSSI_STACK_SOFTIRQ);
     for (unsigned i = 0; i < KSS_VECTORS && r == 0; i++)
         if (m->vectors.gate[i].stack)
             r = kssi_vector_stack_get(cpu, m->vectors.gate[i].stack);

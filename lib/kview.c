@@ -7,8 +7,8 @@
 #include <string.h>
 
 static const char *const kinds[] = { "task stack",         "interrupt stack", "vector stack",
-                                     "double-fault stack", "entry stack",     "user stack",
-                                     "no known stack" };
+                                     "double-fault stack", "entry stack",     "scheduler stack",
+                                     "user stack",         "no known stack" };
 
 const char *kss_stack_kind_name(enum kss_stack_kind kind)
 {
@@ -20,63 +20,125 @@ static bool within(const struct kssi_range *r, uintptr_t a)
     return r->high && a >= r->low && a < r->high;
 }
 
-static enum kss_stack_kind cpu_stack_kind(const struct kssi_cpu *cpu, uintptr_t a)
+static enum kss_stack_kind vector_kind(unsigned index)
 {
-    if (within(&cpu->stacks.irq, a))
-        return KSS_STACK_IRQ;
-    for (unsigned i = 1; i < KSSI_VECTOR_STACKS; i++)
-        if (within(&cpu->stacks.vector[i], a))
-            return i == 1 ? KSS_STACK_DOUBLE_FAULT : KSS_STACK_VECTOR;
-    return KSS_STACK_UNKNOWN;
+    return index == KSSI_STACK_DOUBLE_FAULT ? KSS_STACK_DOUBLE_FAULT : index == KSSI_STACK_CLASS ? KSS_STACK_SCHED : KSS_STACK_VECTOR;
 }
 
-/* The thread whose kernel or user stack holds the address, or has it in the gap beside it. `beside` is
-   how far outside, 0 inside. */
+const struct kssi_range *kssi_range_of(const struct kssi_cpu *cpu, uintptr_t sp, enum kss_stack_kind *kind)
+{
+    const struct kssi_cpu_stacks *s = &cpu->stacks;
+    const struct kssi_range *range = &s->task;
+    size_t gap = cpu->machine->stack_gap, nearest = sp > s->task.high ? SIZE_MAX : s->task.low - sp;
+    *kind = KSS_STACK_TASK;
+    if (sp >= s->task.low && sp <= s->task.high)
+        return range;
+    for (unsigned i = 0; i < KSSI_VECTOR_STACKS; i++) {
+        const struct kssi_range *v = i ? &s->vector[i] : &s->irq;
+        bool in = v->high && sp > v->low && sp <= v->high;
+        if (in || (v->high && sp <= v->low && v->low - sp < gap && v->low - sp < nearest)) {
+            nearest = in ? 0 : v->low - sp;
+            range = v;
+            *kind = i == 0 ? KSS_STACK_IRQ : vector_kind(i);
+        }
+        if (in)
+            break;
+    }
+    return range;
+}
+
+/* A frame that leaps over a guard was at most this large: a guess. */
+#define FRAME_LIMIT ((size_t)1 << 20)
+
+/* The best candidate so far: the stack that holds the address, else the one with the nearest end. */
 struct found {
     struct kss_thread *thread;
-    enum kss_stack_kind kind;
-    size_t below, above; /* outside: bytes below the low end, or at and above the high end */
+    struct kss_report_near near;
 };
 
-static bool test_stack(struct kss_thread *t, enum kss_stack_kind kind, uintptr_t low, uintptr_t high,
-                       size_t gap, uintptr_t a, struct found *f)
+static bool test_stack(struct kss_thread *t, enum kss_stack_kind kind, uintptr_t low, uintptr_t high, uintptr_t a,
+                       size_t reach, struct found *f)
 {
-    if (!high || a + gap < low || a >= high + gap)
+    if (!high || (a < low && low - a > reach) || (a >= high && a - high >= reach))
         return false;
-    struct found now = { t, kind, a < low ? low - a : 0, a >= high ? a - high + 1 : 0 };
-    size_t distance = now.below + now.above, best = f->below + f->above;
-    if (f->kind == KSS_STACK_UNKNOWN || distance < best)
-        *f = now;
+    struct kss_report_near now = { .stack = kind, .tid = t ? t->tid : 0, .below = a < low ? low - a : 0,
+                                   .above = a >= high ? a - high + 1 : 0 };
+    size_t distance = now.below + now.above, best = f->near.below + f->near.above;
+    if (f->near.stack == KSS_STACK_UNKNOWN || distance < best)
+        *f = (struct found){ t, now };
     return distance == 0;
 }
 
-static void test_thread(struct kss_thread *t, uintptr_t a, struct found *f)
+static bool test_thread(struct kss_thread *t, uintptr_t a, size_t reach, struct found *f)
 {
-    size_t gap = t->machine->stack_gap;
-    if (t->ti) {
-        uintptr_t low = (uintptr_t)t->ti;
-        size_t size = t->kstack_arena ? t->kstack_arena->size : t->machine->config.kstack_size;
-        test_stack(t, KSS_STACK_TASK, low, low + size, gap, a, f);
+    size_t size = t->kstack_arena ? t->kstack_arena->size : t->machine->config.kstack_size;
+    uintptr_t low = (uintptr_t)t->ti;
+    if (low && test_stack(t, KSS_STACK_TASK, low, low + size, a, reach, f))
+        return true;
+    return test_stack(t, KSS_STACK_USER, t->user_low, t->user_high, a, t->user_arena ? reach : 0, f);
+}
+
+/* A slot that nobody has now, in an arena: whose it was last. */
+static bool find_freed(struct kss_machine *m, uintptr_t a, struct found *f)
+{
+    for (unsigned i = 0; i < 48; i++) {
+        struct kssi_arena *arena = i < 16 ? m->kernel_arenas[i] : m->user_arenas[i - 16];
+        uintptr_t base = arena ? (uintptr_t)arena->base : 0;
+        if (!arena || a < base || a - base >= arena->fresh * arena->stride)
+            continue;
+        size_t slot = (a - base) / arena->stride;
+        if ((a - base) % arena->stride >= arena->size || !arena->owner[slot])
+            return false;
+        *f = (struct found){ NULL, { .stack = arena->kernel ? KSS_STACK_TASK : KSS_STACK_USER,
+                                     .tid = arena->owner[slot], .freed = true } };
+        return true;
     }
-    if (t->user_high)
-        test_stack(t, KSS_STACK_USER, t->user_low, t->user_high, t->user_arena ? 65536 : 0, a, f);
+    return false;
+}
+
+static bool find_live(struct kss_machine *m, uintptr_t a, size_t reach, struct found *f)
+{
+    for (unsigned i = 0; i < m->cpus; i++) {
+        const struct kssi_cpu_stacks *s = &m->cpu[i].stacks;
+        if (test_stack(NULL, KSS_STACK_IRQ, s->irq.low, s->irq.high, a, reach, f))
+            return true;
+        for (unsigned v = 1; v < KSSI_VECTOR_STACKS; v++)
+            if (test_stack(NULL, vector_kind(v), s->vector[v].low, s->vector[v].high, a, reach, f))
+                return true;
+        if (m->cpu[i].idle && test_thread(m->cpu[i].idle, a, reach, f))
+            return true;
+    }
+    for (unsigned i = 0; i < m->id_slots && m->by_id; i++)
+        if (m->by_id[i] && test_thread(m->by_id[i], a, reach, f))
+            return true;
+    return false;
 }
 
 /* No locks: a fault may have come with them held. Interrupts are off or nothing runs. */
 static struct found find(struct kss_machine *m, uintptr_t a)
 {
-    struct found f = { NULL, KSS_STACK_UNKNOWN, 0, 0 };
-    for (unsigned i = 0; i < m->cpus; i++) {
-        f.kind = cpu_stack_kind(&m->cpu[i], a);
-        if (f.kind != KSS_STACK_UNKNOWN)
-            return f;
-        if (m->cpu[i].idle)
-            test_thread(m->cpu[i].idle, a, &f);
-    }
-    for (unsigned i = 0; i < m->id_slots && m->by_id; i++)
-        if (m->by_id[i])
-            test_thread(m->by_id[i], a, &f);
+    struct found f = { NULL, { .stack = KSS_STACK_UNKNOWN } };
+    if (find_live(m, a, m->stack_gap, &f) || find_freed(m, a, &f) || f.near.stack != KSS_STACK_UNKNOWN)
+        return f;
+    find_live(m, a, FRAME_LIMIT, &f);
+    f.near.guess = f.near.stack != KSS_STACK_UNKNOWN;
+    if (f.near.above) /* stacks grow down: nobody leaps up */
+        f = (struct found){ NULL, { .stack = KSS_STACK_UNKNOWN } };
     return f;
+}
+
+/* In a gap the nearer stack is meant, but for one: who touches what is below its own stack has overrun that. */
+void kssi_stack_near(struct kss_machine *m, uintptr_t address, struct kss_thread *by, struct kss_report_near *near,
+                     struct kss_thread **thread)
+{
+    struct found f = find(m, address);
+    struct found own = { NULL, { .stack = KSS_STACK_UNKNOWN } };
+    if (f.near.below || f.near.above)
+        test_thread(by, address, m->stack_gap, &own);
+    if (own.near.below)
+        f = own;
+    *near = f.near;
+    *thread = f.thread;
 }
 
 enum kss_stack_kind kss_stack_find(struct kss_machine *m, uintptr_t address, struct kss_thread **thread)
@@ -86,31 +148,11 @@ enum kss_stack_kind kss_stack_find(struct kss_machine *m, uintptr_t address, str
     if (kssi_require_view(m) < 0)
         return KSS_STACK_UNKNOWN;
     struct found f = find(m, address);
-    if (f.below || f.above)
+    if (f.near.below || f.near.above || f.near.freed)
         return KSS_STACK_UNKNOWN;
     if (thread)
         *thread = f.thread;
-    return f.kind;
-}
-
-void kssi_stack_describe(struct kss_machine *m, uintptr_t address, char *out, size_t size)
-{
-    struct found f = find(m, address);
-    const char *name = f.kind == KSS_STACK_TASK ? "kernel stack" : kss_stack_kind_name(f.kind);
-    if (size)
-        out[0] = '\0';
-    if (f.kind == KSS_STACK_UNKNOWN)
-        return;
-    if (!f.thread)
-        snprintf(out, size, "on a CPU's %s", name);
-    else if (f.below)
-        snprintf(out, size, "%zu bytes below the low end of the %s of thread %d (%s)", f.below, name,
-                 f.thread->tid, f.thread->name);
-    else if (f.above)
-        snprintf(out, size, "%zu bytes above the high end of the %s of thread %d (%s)", f.above, name,
-                 f.thread->tid, f.thread->name);
-    else
-        snprintf(out, size, "on the %s of thread %d (%s)", name, f.thread->tid, f.thread->name);
+    return f.near.stack;
 }
 
 /* ---- one stack -------------------------------------------------------------------------------- */
@@ -124,14 +166,28 @@ static int view(struct kss_thread **t)
         *t = kssi_current();
         return 0;
     }
-    if ((*t)->magic != KSSI_THREAD_MAGIC)
-        return kssi_error(-EINVAL, "thread handle is none: reaped, or never one");
-    return kssi_require_view((*t)->machine);
+    return kssi_view_thread(*t);
 }
 
 static bool is_running_here(const struct kss_thread *t)
 {
     return kssi_this_cpu() && kssi_this_cpu()->current == t;
+}
+
+/*
+ * Where the current thread left its own stack for an interrupt or vector stack: the innermost of its trap frames that
+ * lies there, or that interrupted it there. What the entry's own functions use below such a frame is not counted.
+ */
+static uintptr_t left_at(const struct kss_thread *t, const struct kss_kstack_info *k)
+{
+    for (const struct kss_trap_frame *tf = t->tf; tf; tf = tf->prev) {
+        uintptr_t at = (uintptr_t)tf, sp = kssi_frame_sp(tf);
+        if (at >= k->low && at < k->high)
+            return at;
+        if (tf->mode == KSS_MODE_KERNEL && sp > k->low && sp < k->high)
+            return sp;
+    }
+    return 0;
 }
 
 int kss_kstack_info(struct kss_thread *t, struct kss_kstack_info *k)
@@ -153,19 +209,18 @@ int kss_kstack_info(struct kss_thread *t, struct kss_kstack_info *k)
     k->user_frame = t->user_frame;
     if (is_running_here(t)) {
         k->sp = (uintptr_t)__builtin_frame_address(0);
-        if (k->sp < k->low || k->sp >= k->high) /* on another stack: what it left here */
-            k->sp = t->tf ? (uintptr_t)t->tf : 0;
+        if (k->sp < k->low || k->sp >= k->high)
+            k->sp = left_at(t, k);
     } else if (t->context_saved && t->state != KSS_THREAD_ZOMBIE) {
         k->sp = m->platform->context_sp(t->context);
     }
     k->depth = k->sp ? k->high - k->sp : 0;
     k->high_water = kssi_kstack_high_water(low, k->size, m->config.poison);
+    if (k->high_water < t->high_water) /* what was erased since */
+        k->high_water = t->high_water;
     if (k->high_water < k->depth)
         k->high_water = k->depth;
-    size_t gap = t->kstack_arena->stride - k->size;
-    k->guard_low = m->config.guards == KSS_GUARDS_BOTH ? gap : 0;
-    k->guard_high = m->config.guards == KSS_GUARDS_BOTH ? gap
-                    : m->config.guards == KSS_GUARDS_TRAILING ? gap / 2 : 0;
+    kssi_stack_guards(m, low, &k->guard_low, &k->guard_high);
     k->canary_intact = t->ti->canary == t->canary;
     k->trap_frames = t->nesting;
     return 0;
@@ -195,7 +250,7 @@ static void run_walk(void *arg)
 /* The frames of the library's own looking, on the CPU's stack for it, are left out. */
 static void drop_own(struct kssi_cpu *cpu, struct walk *w)
 {
-    const struct kssi_range *s = &cpu->stacks.vector[7];
+    const struct kssi_range *s = &cpu->stacks.vector[KSSI_STACK_REPORT];
     int i = 0;
     while (i < w->n && ((w->frames[i].sp > s->low && w->frames[i].sp <= s->high) ||
                         (w->frames[i].sp <= w->own && w->own - w->frames[i].sp < 4096)))
@@ -208,7 +263,7 @@ static void drop_own(struct kssi_cpu *cpu, struct walk *w)
 __attribute__((noinline)) static void walk_on_own_stack(struct walk *w)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
-    if (!cpu || within(&cpu->stacks.vector[7], (uintptr_t)__builtin_frame_address(0))) {
+    if (!cpu || within(&cpu->stacks.vector[KSSI_STACK_REPORT], (uintptr_t)__builtin_frame_address(0))) {
         run_walk(w);
         return;
     }
@@ -218,7 +273,7 @@ __attribute__((noinline)) static void walk_on_own_stack(struct walk *w)
     bool here = !w->tf && !w->thread;
     w->frames = here ? cpu->walk_frames : out;
     w->max = here ? KSSI_WALK_FRAMES : max;
-    kssi_call_on_stack(cpu->stacks.vector[7].high & ~(uintptr_t)63, run_walk, w);
+    kssi_call_on_report_stack(cpu, run_walk, w);
     if (here) {
         drop_own(cpu, w);
         w->n = w->n < max ? w->n : max;

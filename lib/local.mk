@@ -5,30 +5,51 @@ lib_libkernel_la_CFLAGS = $(AM_CFLAGS)
 lib_libkernel_la_SOURCES = \
 	lib/kernel.h \
 	lib/platform.h \
+	lib/picture.h \
+	lib/sanitizer.h \
+	lib/sched_class.h \
 	lib/arena.c \
+	lib/atomic.c \
 	lib/check.c \
 	lib/console_driver.c \
 	lib/cpu.c \
 	lib/disk_driver.c \
 	lib/dsq.c \
+	lib/dump.c \
 	lib/error.c \
 	lib/exit.c \
 	lib/fault.c \
 	lib/file.c \
+	lib/handle.c \
 	lib/histogram.c \
 	lib/irq.c \
 	lib/kdraw.c \
 	lib/kstack.c \
+	lib/kstack_guard.c \
 	lib/kview.c \
+	lib/lockdep.c \
 	lib/machine.c \
 	lib/narrate.c \
+	lib/picture.c \
+	lib/picture_layout.c \
+	lib/picture_of.c \
+	lib/picture_svg.c \
 	lib/preempt.c \
 	lib/process.c \
+	lib/profile.c \
+	lib/profile_text.c \
+	lib/profile.h \
 	lib/report.c \
+	lib/report_json.c \
+	lib/report_kinds.c \
+	lib/report_text.c \
 	lib/sched.c \
 	lib/sched_api.c \
+	lib/sched_eject.c \
+	lib/sched_guard.c \
 	lib/sched_priority.c \
 	lib/sched_rr.c \
+	lib/softirq.c \
 	lib/spinlock.c \
 	lib/state.c \
 	lib/syscall.c \
@@ -38,7 +59,8 @@ lib_libkernel_la_SOURCES = \
 	lib/trap.c \
 	lib/uaccess.c \
 	lib/ustub.c \
-	lib/waitq.c
+	lib/waitq.c \
+	lib/watchdog.c
 
 lib_LTLIBRARIES += libkstacksim.la
 libkstacksim_la_SOURCES =

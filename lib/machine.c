@@ -10,10 +10,6 @@
 
 #define VECTOR_STACK_MIN 65536u /* see kstack.c: the CPUs' own stacks */
 
-uintptr_t kssi_stack_mask;
-static unsigned machines_alive; /* with this mask */
-static struct kss_spinlock registry = KSS_SPINLOCK_INIT("machines");
-
 void kss_config_init(struct kss_config *c)
 {
     if (!c)
@@ -26,12 +22,14 @@ void kss_config_init(struct kss_config *c)
         .kstack_size = 32768,
         .kstack_max = 65536,
         .user_stack_size = 262144,
+        .guard_size = 65536,
         .kstack_cache = 64,
         .canary = true,
         .poison = true,
         .sched = &kss_sched_rr,
         .timeslice_ns = 4000000,
         .trace_events = 16384,
+        .watchdog = { 20000000000u, 10000000000u, 120000000000u, 1000000000u },
     };
 }
 
@@ -87,6 +85,24 @@ static int check_stacks(const struct kss_config *c, const struct kssi_platform *
     return 0;
 }
 
+static int check_policy(const struct kss_config *c)
+{
+    for (unsigned k = 0; k < KSS_REPORT_KINDS; k++) {
+        unsigned allowed = kss_report_actions((enum kss_report_kind)k, NULL) | 1u << KSS_ACTION_DEFAULT;
+        if ((unsigned)c->policy[k] < KSS_REPORT_ACTIONS && (allowed & (1u << c->policy[k])))
+            continue;
+        char can[160] = "";
+        for (unsigned a = KSS_ACTION_DEFAULT; a < KSS_REPORT_ACTIONS; a++)
+            if (allowed & (1u << a))
+                snprintf(can + strlen(can), sizeof can - strlen(can), "%s%s", can[0] ? ", " : "",
+                         kss_report_action_name((enum kss_report_action)a));
+        return kssi_error(-EINVAL, "policy for %s is %d (%s): allowed are %s",
+                          kss_report_kind_name((enum kss_report_kind)k), (int)c->policy[k],
+                          kss_report_action_name(c->policy[k]), can);
+    }
+    return 0;
+}
+
 static int check_config(const struct kss_config *c, const struct kssi_platform *p)
 {
     if (!c)
@@ -106,47 +122,39 @@ static int check_config(const struct kss_config *c, const struct kssi_platform *
     RANGE(irq_stacks, 0, KSS_IRQ_STACKS_PER_CPU);
     RANGE(syscall_entry, 0, KSS_SYSCALL_GATE);
     RANGE(trace_events, 64, 1u << 24);
+    RANGE(guard_size, p->page_size(), 64u << 20);
+    RANGE(protect, 0, KSS_PROTECT_AUTO);
+    if (c->protect != KSS_PROTECT_OFF && c->syscall_entry == KSS_SYSCALL_GATE)
+        return kssi_error(-EINVAL, "syscall_entry is KSS_SYSCALL_GATE and protect is %d: the call gate writes to the "
+                                   "kernel stack before it is in kernel mode; protect needs KSS_SYSCALL_TRAP or "
+                                   "KSS_PROTECT_OFF (0)", (int)c->protect);
+    if (c->guard_size % p->page_size())
+        return kssi_error(-EINVAL, "guard_size is %zu: a multiple of %zu is needed", c->guard_size, p->page_size());
+    if (c->kstack_erase && !c->poison)
+        return kssi_error(-EINVAL, "kstack_erase is on and poison is off: it finds what was used by the poison");
     if (!power_of_two(c->trace_events))
         return kssi_error(-EINVAL, "trace_events is %u: a power of two is needed", c->trace_events);
     if (!c->sched || !c->sched->name || c->sched->abi_size != sizeof *c->sched)
         return kssi_error(-EINVAL, "sched: a class with a name and abi_size %zu is needed", sizeof *c->sched);
     if (c->sched->thread_data_size > (1u << 20) || c->sched->cpu_data_size > (1u << 20))
         return kssi_error(-EINVAL, "sched %s: more than 1 MiB of private data", c->sched->name);
-    return check_stacks(c, p);
+    int r = check_policy(c);
+    return r < 0 ? r : check_stacks(c, p);
 }
 
 /* ---- creation --------------------------------------------------------------------------------- */
 
-/* thread_info is found with one mask, so all machines alive at a time must agree on it. */
-static int claim_mask(struct kss_machine *m)
+static int enter_registry(struct kss_machine *m)
 {
     size_t align = m->config.kstack_max;
     if (align < m->config.kstack_size)
         align = m->config.kstack_max = m->config.kstack_size;
     if (align < VECTOR_STACK_MIN)
         align = VECTOR_STACK_MIN;
-    uintptr_t mask = ~(uintptr_t)(align - 1);
-    int r = 0;
-    kss_spin_lock(&registry);
-    if (machines_alive && kssi_stack_mask != mask) {
-        r = -EBUSY;
-    } else {
-        kssi_stack_mask = mask;
-        machines_alive++;
-    }
-    kss_spin_unlock(&registry, false);
-    if (r < 0)
-        return kssi_error(r, "kstack_max is %zu, but another machine is alive with %zu: stacks are found by one mask",
-                          align, (size_t)(~kssi_stack_mask + 1));
-    m->stack_gap = align > m->config.kstack_size ? align - m->config.kstack_size : align;
-    return 0;
-}
-
-static void release_mask(void)
-{
-    kss_spin_lock(&registry);
-    machines_alive--;
-    kss_spin_unlock(&registry, false);
+    int r = kssi_machine_register(m, align);
+    if (r == 0)
+        m->stack_gap = kssi_arena_stride(&m->config, m->config.kstack_size, align) - m->config.kstack_size;
+    return r;
 }
 
 static int build(struct kss_machine *m)
@@ -161,10 +169,17 @@ static int build(struct kss_machine *m)
     m->by_id = calloc(slots, sizeof *m->by_id);
     if (!m->by_id)
         return kssi_error(-ENOMEM, "no host memory for max_threads = %u", m->config.max_threads);
+    r = kssi_threads_init(m);
+    if (r < 0)
+        return r;
     kssi_trap_init(m);
     kssi_irq_init(m);
     kssi_syscall_init(m);
     r = kssi_trace_init(m);
+    if (r == 0)
+        r = kssi_lockdep_init(m);
+    if (r == 0)
+        r = kssi_profile_init(m);
     if (r == 0)
         r = kssi_sched_init(m);
     for (unsigned i = 0; i < m->cpus && r == 0; i++)
@@ -172,20 +187,26 @@ static int build(struct kss_machine *m)
     return r;
 }
 
+/* The experiment's own functions are called first, and may still use the handle. */
 static void tear_down(struct kss_machine *m)
 {
     kssi_disks_fini(m); /* host threads first: they raise interrupts */
     kssi_console_fini(m);
     kssi_sched_fini(m);
     kssi_files_fini(m);
+    kssi_machine_hide(m);
+    m->magic = 0;
     kssi_threads_fini(m);
+    kssi_processes_fini(m);
     for (unsigned i = 0; i < m->cpus; i++)
         kssi_cpu_fini(&m->cpu[i]);
     kssi_trace_fini(m);
+    kssi_lockdep_fini(m);
+    kssi_profile_fini(m);
     kssi_arenas_fini(m);
     m->platform->fini(m);
-    m->magic = 0;
-    release_mask();
+    kssi_machine_forget(m);
+    free(m->by_id);
     free(m);
 }
 
@@ -215,45 +236,34 @@ int kss_machine_create(struct kss_machine **out, const struct kss_config *config
     kss_spinlock_init(&m->tree_lock, "process tree");
     kss_spinlock_init(&m->sched_lock, "scheduler");
     m->thread_size = ((sizeof(struct kss_thread) + 63) & ~(size_t)63) +
-                     ((p->context_size + 63) & ~(size_t)63) + config->sched->thread_data_size;
+                     ((p->context_size + 63) & ~(size_t)63) +
+                     ((config->sched->thread_data_size + 63) & ~(size_t)63);
     for (unsigned i = 0; i < m->cpus; i++) {
         m->cpu[i].machine = m;
         m->cpu[i].index = i;
     }
-    r = claim_mask(m);
+    r = enter_registry(m);
     if (r < 0) {
         free(m);
         return r;
     }
+    const struct kss_config *c = &m->config;
+    m->fenced = c->guards != KSS_GUARDS_BOTH || 2 * c->guard_size < m->stack_gap;
+    m->exit_policies = m->fenced || c->kstack_erase || c->kstack_randomize;
     kssi_poison_init();
-    m->magic = KSSI_MACHINE_MAGIC;
     r = build(m);
     if (r < 0) {
         tear_down(m);
         return r;
     }
+    m->magic = KSSI_MACHINE_MAGIC;
+    kssi_machine_publish(m);
     *out = m;
     return 0;
 }
 
-int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *status)
+static int result_of(struct kss_machine *m, int r, int *status)
 {
-    int r = kssi_valid_machine(m);
-    if (r < 0)
-        return r;
-    if (kssi_this_cpu())
-        return kssi_error(-EPERM, "a machine can't be run from a simulated CPU");
-    if (!fn)
-        return kssi_error(-EINVAL, "main_fn is NULL");
-    int built = KSSI_BUILT;
-    if (!atomic_compare_exchange_strong(&m->life, &built, KSSI_RUNNING))
-        return kssi_error(-EBUSY, built == KSSI_RUNNING ? "the machine is running"
-                                                        : "the machine has run: a machine runs once");
-    m->main_fn = fn;
-    m->main_arg = arg;
-    m->trace_on = m->config.trace;
-    r = m->platform->run(m);
-    m->life = KSSI_ENDED;
     if (r < 0)
         return r;
     if (m->boot_error[0])
@@ -269,30 +279,64 @@ int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *statu
     return 0;
 }
 
+int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *status)
+{
+    struct kssi_hold hold;
+    if (kssi_this_cpu())
+        return kssi_error(-EPERM, "a machine can't be run from a simulated CPU");
+    if (!kssi_machine_hold(m, &hold))
+        return kssi_no_machine(m);
+    int was = KSSI_BUILT;
+    bool mine = fn && atomic_compare_exchange_strong(&m->life, &was, KSSI_RUNNING);
+    kssi_machine_drop(&hold);
+    if (!fn)
+        return kssi_error(-EINVAL, "main_fn is NULL");
+    if (!mine)
+        return kssi_error(-EBUSY, was == KSSI_RUNNING ? "the machine is running"
+                                                      : "the machine has run: a machine runs once");
+    m->main_fn = fn;
+    m->main_arg = arg;
+    m->trace_on = m->config.trace;
+    int r = result_of(m, m->platform->run(m), status);
+    m->life = KSSI_ENDED; /* last: another thread may destroy it from here on */
+    return r;
+}
+
 /* Async-signal-safe. */
 int kss_machine_stop(struct kss_machine *m)
 {
-    if (!m || m->magic != KSSI_MACHINE_MAGIC)
+    struct kssi_hold hold;
+    if (!kssi_machine_hold(m, &hold))
         return -EINVAL;
-    if (m->life == KSSI_ENDED)
-        return 0;
-    int none = 0;
-    atomic_compare_exchange_strong(&m->stop_reason, &none, -ECANCELED);
-    m->stopping = true;
-    for (unsigned i = 0; i < m->cpus; i++)
-        m->platform->raise(m, i, KSS_LINE_STOP, 1);
+    if (m->life != KSSI_ENDED) {
+        int none = 0;
+        atomic_compare_exchange_strong(&m->stop_reason, &none, -ECANCELED);
+        m->stopping = true;
+        for (unsigned i = 0; i < m->cpus; i++)
+            m->platform->raise(m, i, KSS_LINE_STOP, 1);
+    }
+    kssi_machine_drop(&hold);
     return 0;
 }
 
 int kss_machine_destroy(struct kss_machine *m)
 {
+    struct kssi_hold hold;
     if (!m)
         return 0;
-    int r = kssi_valid_machine(m);
-    if (r < 0)
-        return r;
-    if (m->life == KSSI_RUNNING)
+    if (!kssi_machine_hold(m, &hold))
+        return kssi_no_machine(m);
+    int life = m->life;
+    while (!kssi_this_cpu() && life != KSSI_RUNNING && life != KSSI_DYING &&
+           !atomic_compare_exchange_strong(&m->life, &life, KSSI_DYING))
+        ;
+    kssi_machine_drop(&hold);
+    if (life == KSSI_RUNNING)
         return kssi_error(-EBUSY, "the machine is running: stop it first");
+    if (kssi_this_cpu())
+        return kssi_error(-EPERM, "a machine can't be destroyed on a simulated CPU");
+    if (life == KSSI_DYING)
+        return kssi_error(-EINVAL, "machine %p is being destroyed", (void *)m);
     tear_down(m);
     return 0;
 }

@@ -29,6 +29,8 @@ static const char *const names[KSS_TR_TYPES] = {
     [KSS_TR_DEVICE_DONE] = "device_done",
     [KSS_TR_EXCEPTION] = "exception",
     [KSS_TR_MARK] = "mark",
+    [KSS_TR_SOFTIRQ_IN] = "softirq_in",
+    [KSS_TR_SOFTIRQ_OUT] = "softirq_out",
 };
 
 const char *kss_trace_type_name(enum kss_trace_type type)
@@ -81,6 +83,11 @@ static int trap_events(struct kss_machine *m, const struct kss_trace_event *e, c
                         v[0] < KSS_IRQ_LINES ? m->irq[v[0]].name : "?", (ull)v[1]);
     case KSS_TR_ISR_OUT:
         return snprintf(s, n, "interrupt handler of line %llu has ended", (ull)v[0]);
+    case KSS_TR_SOFTIRQ_IN:
+        return snprintf(s, n, "softirq %llu (%s) starts, stack at %#llx", (ull)v[0],
+                        v[0] < KSS_SOFTIRQS ? m->softirq[v[0]].name : "?", (ull)v[1]);
+    case KSS_TR_SOFTIRQ_OUT:
+        return snprintf(s, n, "softirq %llu has ended", (ull)v[0]);
     case KSS_TR_EOI:
         return snprintf(s, n, "end of interrupt for line %llu", (ull)v[0]);
     case KSS_TR_RAISE:
@@ -124,11 +131,12 @@ int kss_trace_narrate(struct kss_machine *m, const struct kss_trace_event *e, ch
         snprintf(s, sizeof s, "reaps thread %d", (int)v[0]);
         break;
     case KSS_TR_DEVICE_START:
-        snprintf(s, sizeof s, "starts DMA on %s: %s of %llu bytes at offset %llu", (const char *)v[0],
+        snprintf(s, sizeof s, "starts DMA on %s: %s of %llu bytes at offset %llu", v[0] ? (const char *)v[0] : "?",
                  v[3] ? "write" : "read", (ull)v[1], (ull)v[2]);
         break;
     case KSS_TR_DEVICE_DONE:
-        snprintf(s, sizeof s, "DMA on %s is done: %llu bytes, error %llu", (const char *)v[0], (ull)v[1], (ull)v[2]);
+        snprintf(s, sizeof s, "DMA on %s is done: %llu bytes, error %llu", v[0] ? (const char *)v[0] : "?", (ull)v[1],
+                 (ull)v[2]);
         break;
     case KSS_TR_MARK:
         snprintf(s, sizeof s, "mark %llu: %llu", (ull)v[0], (ull)v[1]);

@@ -9,6 +9,8 @@
 
 #include <kstacksim/kstacksim.h>
 
+#include "sanitizer.h"
+
 struct kssi_cpu;
 
 /*
@@ -24,12 +26,9 @@ struct kssi_cpu;
 
 /* ---- the processor ------------------------------------------------------------------------- */
 
-/* The address range of a stack: what entry code checks a frame against before moving it there. */
-struct kssi_range {
-    uintptr_t low, high;
-};
-
-#define KSSI_VECTOR_STACKS 8 /* index 0 is unused: it means "the stack in use" */
+/* Index 0 is unused: it means "the stack in use". Gates name 1 to 7; the kernel has the others for itself, and a CPU
+   that leaves for good does so on the last. */
+#define KSSI_VECTOR_STACKS 11
 
 /*
  * The processor's view of the kernel's stacks, its task state segment. Written by the kernel with
@@ -38,6 +37,8 @@ struct kssi_range {
 struct kssi_cpu_stacks {
     struct kssi_range task, irq, vector[KSSI_VECTOR_STACKS];
     uint8_t vector_busy[KSSI_VECTOR_STACKS]; /* a frame is live on it */
+    unsigned triple_vector; /* of a triple fault: what came, and where */
+    uintptr_t triple_pc;
 };
 
 /* Interrupt flag. Enabling delivers what is pending before it returns. */
@@ -84,13 +85,16 @@ void kssi_frame_set_result(struct kss_trap_frame *tf, long value);
 long kssi_frame_arguments(const struct kss_trap_frame *tf, long a[6]); /* returns the call's number */
 /* A frame from which the common exit starts fn(arg) in user mode on a stack that ends at sp. */
 void kssi_frame_init_user(struct kss_trap_frame *tf, kss_user_fn fn, void *arg, uintptr_t sp);
-/* Whether the common exit may return through it; NULL, or what is wrong. */
+/* At entry: seals what decides where and how the frame returns. Returns how many general registers entry saves
+   beyond the hardware's words. */
+unsigned kssi_frame_seal(struct kss_trap_frame *tf, uint64_t key);
+/* Whether that is as it was. kssi_frame_set_pc() and kssi_frame_fixup() keep the seal right. */
+bool kssi_frame_sealed(const struct kss_trap_frame *tf, uint64_t key);
+/* A frame whose seal is broken: what is wrong with it. */
 const char *kssi_frame_check(const struct kss_trap_frame *tf);
 /* A fault inside kssi_user_copy(): makes it return; false if it was elsewhere. */
 bool kssi_frame_fixup(struct kss_trap_frame *tf);
 unsigned kssi_frame_instruction_length(const struct kss_trap_frame *tf);
-/* How many general registers entry saves beyond the hardware's words. */
-unsigned kssi_frame_saved_registers(const struct kss_trap_frame *tf);
 /* Returns from trap through a frame, never to the caller. Interrupts off. */
 void kssi_frame_return(struct kss_trap_frame *tf) __attribute__((noreturn));
 
@@ -126,8 +130,12 @@ struct kssi_platform {
     void (*release)(void *p, size_t size);
     int (*open)(void *p, size_t size);
     int (*guard)(void *p, size_t size);
+    int (*unguard)(void *p, size_t size); /* what was open and then guarded: usable again, contents gone */
     void (*discard)(void *p, size_t size); /* contents may go; zero or old when touched again */
     bool (*guards_by_madvise)(void);
+    /* This reservation holds kernel stacks: user mode is not to touch it, if kss_config.protect says so. Before the
+       machine runs, or in kernel mode. */
+    int (*protect)(struct kss_machine *m, void *region, size_t size);
     size_t (*page_size)(void);
     size_t (*memory_size)(void);
 
@@ -148,6 +156,7 @@ struct kssi_platform {
     /* Interrupt controller. acknowledge: the highest deliverable line goes into service, or -1. */
     /* raise: 1 if the event was lost, since the line was pending already. */
     int (*raise)(struct kss_machine *m, unsigned cpu, unsigned line, unsigned count);
+    void (*nmi)(struct kss_machine *m, unsigned cpu); /* async-signal-safe */
     int (*acknowledge)(uint64_t *raised_ns);
     int (*eoi)(unsigned line);
     void (*set_mask)(struct kss_machine *m, unsigned line, bool masked);
@@ -160,10 +169,13 @@ struct kssi_platform {
     /* Cheaper, for run times and slices: ns from some start, within 0.1 % of clock()'s pace. */
     uint64_t (*account_clock)(struct kss_machine *m);
     uint64_t (*entropy)(void);
+    void (*message)(const char *text, size_t n); /* to the person at the machine; may be called anywhere */
 
     /* Backtraces. ctx: a saved context, or NULL: from the caller. */
     int (*backtrace)(const void *ctx, struct kss_frame *frames, int max);
     int (*backtrace_trap)(const struct kss_trap_frame *tf, struct kss_frame *frames, int max);
+    /* Without names: pc is where the function begins, offset how far in it is. tf NULL: from the caller. */
+    int (*sample)(const struct kss_trap_frame *tf, struct kss_frame *frames, int max);
     /* Names an address; offset from the symbol's start. False if unknown. */
     bool (*symbol)(uintptr_t pc, char *name, size_t size, uint64_t *offset);
 
@@ -191,6 +203,10 @@ struct kssi_platform {
 #define KSSI_KEY_NONE (-1) /* buffer empty */
 #define KSSI_KEY_HANGUP (-2) /* the input has ended */
 
+/* The error code of a non-maskable interrupt: why it came. */
+#define KSSI_NMI_RAISED 1u   /* platform.nmi() */
+#define KSSI_NMI_WATCHDOG 2u /* a tick waits for too long: interrupts are off, or one was never ended */
+
 extern const struct kssi_platform kssi_platform_live;
 
 /* ---- what the machine calls in the kernel -------------------------------------------------- */
@@ -204,8 +220,12 @@ void kssi_cpu_main(struct kssi_cpu *cpu);
 /* The machine can't go on: from entry code, through an edited frame. Never returns. */
 void kssi_cpu_abort(void) __attribute__((noreturn));
 void kssi_triple_fault(void) __attribute__((noreturn));
+/* The compiler's check of a stack frame failed, in the function that pc is in; either mode of a CPU. */
+void kssi_stack_smashed(uintptr_t pc) __attribute__((noreturn));
 /* A line was raised on a CPU, by entry code; for the trace. Async-signal-safe. */
 void kssi_trace_raise(struct kss_machine *m, unsigned line, const struct kssi_cpu *cpu, bool lost);
+/* Where every thread's context starts. */
+void kssi_thread_entry(void);
 /* After a user function has returned. */
 void kssi_user_return(long value) __attribute__((noreturn));
 /* Accessors for structures that only the kernel knows. */

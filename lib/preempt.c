@@ -4,20 +4,24 @@
 
 void kss_preempt_disable(void)
 {
-    if (kssi_require_kernel())
-        kssi_current()->ti->preempt_count++;
+    if (!kssi_require_kernel())
+        return;
+    struct kss_thread *t = kssi_current();
+    if (t->ti->preempt_count++ == 0)
+        t->preempt_off_at = (uintptr_t)__builtin_return_address(0);
 }
 
 void kss_preempt_enable(void)
 {
     if (!kssi_require_kernel())
         return;
-    struct kss_thread_info *ti = kssi_current()->ti;
+    struct kss_thread *t = kssi_current();
+    struct kss_thread_info *ti = t->ti;
     KSS_ASSERT(ti->preempt_count > 0);
     /* An interrupt between the two lines may preempt right here: then the flag is clear below. */
     ti->preempt_count--;
     if (unlikely(ti->preempt_count == 0 && (ti->flags & KSS_TI_NEED_RESCHED)) && kssi_irqs_on() &&
-        !kss_in_irq())
+        !t->locks_held && !kss_in_irq() && !kssi_this_cpu()->in_softirq)
         kssi_schedule(KSS_SWITCH_PREEMPT);
 }
 
@@ -35,10 +39,18 @@ bool kss_in_irq(void)
     return kssi_this_cpu()->irq_depth != 0;
 }
 
+static bool irq_save_at(uintptr_t pc)
+{
+    bool on = kssi_irq_save();
+    if (on)
+        kssi_current()->irqs_off_at = pc; /* for reports */
+    return on;
+}
+
 void kss_irq_disable(void)
 {
     if (kssi_require_kernel())
-        kssi_irq_disable();
+        irq_save_at((uintptr_t)__builtin_return_address(0));
 }
 
 void kss_irq_enable(void)
@@ -49,7 +61,7 @@ void kss_irq_enable(void)
 
 bool kss_irq_save(void)
 {
-    return kssi_require_kernel() && kssi_irq_save();
+    return kssi_require_kernel() && irq_save_at((uintptr_t)__builtin_return_address(0));
 }
 
 void kss_irq_restore(bool on)

@@ -162,6 +162,15 @@ long kssi_process_wait(struct kss_process *p, long pid, int *status)
     return child;
 }
 
+/* Does the thread wait for self, through any number of others? tree_lock. */
+static bool waits_for(const struct kss_thread *t, const struct kss_thread *self)
+{
+    for (const struct kss_thread *w = self->joiner; w; w = w->joiner)
+        if (w == t)
+            return true;
+    return false;
+}
+
 /* 0: t has ended and is the caller's to free; -EAGAIN: not yet; or an error. */
 static int take_thread(struct kss_process *p, long tid, struct kss_thread **out)
 {
@@ -175,6 +184,9 @@ static int take_thread(struct kss_process *p, long tid, struct kss_thread **out)
         r = kssi_error(-ESRCH, "process %d has no thread %ld to join", p->pid, tid);
     } else if (t->joiner && t->joiner != self) {
         r = kssi_error(-EINVAL, "thread %ld is joined by thread %d already", tid, t->joiner->tid);
+    } else if (!t->finished && waits_for(t, self)) {
+        r = kssi_error(-EDEADLK, "thread %d can't join thread %ld, which waits for it%s: neither would end", self->tid,
+                       tid, self->joiner == t ? "" : " through others");
     } else if (!t->finished) {
         t->joiner = self;
         r = -EAGAIN;
@@ -186,15 +198,25 @@ static int take_thread(struct kss_process *p, long tid, struct kss_thread **out)
     return r;
 }
 
+/* Killed while it waited: nobody may find it through the thread that it waited for. */
+static void leave_thread(struct kss_process *p, long tid)
+{
+    bool on = kss_spin_lock(&p->machine->tree_lock);
+    struct kss_thread *t = kssi_thread_by_id(p->machine, (int)tid);
+    if (t && t->joiner == kssi_current())
+        t->joiner = NULL;
+    kss_spin_unlock(&p->machine->tree_lock, on);
+}
+
 long kssi_thread_join(struct kss_process *p, long tid, long *value)
 {
     struct kss_thread *t = NULL;
     int r = 0;
     int killed = kss_wait_event_killable(&p->thread_exit, (r = take_thread(p, tid, &t)) != -EAGAIN);
     if (killed < 0)
-        return killed;
-    if (r < 0)
-        return r;
+        leave_thread(p, tid);
+    if (killed < 0 || r < 0)
+        return killed < 0 ? killed : r;
     *value = t->exit_value;
     wait_until_off(t);
     kssi_thread_free(t);
@@ -230,17 +252,11 @@ int kssi_boot_init(struct kss_machine *m)
 }
 
 /* The machine has ended, threads are wherever they were: memory only, no goodbye. Host. */
-void kssi_threads_fini(struct kss_machine *m)
+void kssi_processes_fini(struct kss_machine *m)
 {
-    while (m->all_threads) {
-        struct kss_thread *t = m->all_threads;
-        m->all_threads = t->all_next;
-        free(t);
-    }
     while (m->all_processes) {
         struct kss_process *p = m->all_processes;
         m->all_processes = p->all_next;
         free(p);
     }
-    free(m->by_id);
 }

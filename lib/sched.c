@@ -3,15 +3,9 @@
  * The scheduler's core: picks, switches, wakes, and tells the class. sched_lock is held across the
  * switch, so a thread whose context is not yet saved can't be picked elsewhere.
  */
-#include "kernel.h"
+#include "sched_class.h"
 
 #include <errno.h>
-
-#define CLASS(m, op, ...)                 \
-    do {                                  \
-        if ((m)->sched->op)               \
-            (m)->sched->op(__VA_ARGS__);  \
-    } while (0)
 
 uint64_t kssi_now(struct kss_machine *m)
 {
@@ -25,12 +19,12 @@ void kssi_set_need_resched(struct kss_thread *t)
 
 /* ---- enqueue, wake ---------------------------------------------------------------------------- */
 
-static void enqueue(struct kss_thread *t, unsigned flags)
+static inline __attribute__((always_inline)) void enqueue(struct kss_thread *t, unsigned flags)
 {
     struct kss_machine *m = t->machine;
     t->queued = true;
-    if (m->sched->enqueue)
-        m->sched->enqueue(t, flags);
+    if (unlikely(m->sched->enqueue))
+        kssi_op_run(m, KSSI_OP(enqueue), "enqueue", t, (long)flags);
     else
         kssi_dsq_insert_fifo(t, m->global, m->config.timeslice_ns);
 }
@@ -39,15 +33,12 @@ static void enqueue(struct kss_thread *t, unsigned flags)
 static void activate(struct kss_thread *t, unsigned flags)
 {
     struct kss_machine *m = t->machine;
+    t->queued = true; /* from here on the class may insert it */
     CLASS(m, runnable, t, flags);
-    if (m->sched->select_cpu) {
-        int cpu = m->sched->select_cpu(t, (int)t->cpu, flags);
-        if (cpu >= 0 && (unsigned)cpu < m->cpus)
-            t->cpu = (unsigned)cpu;
-    }
-    if (t->dsq.queue)
-        t->queued = true; /* select_cpu has placed it */
-    else
+    long cpu = CLASS_OR(m, select_cpu, t, flags, -1);
+    if (cpu >= 0 && cpu < (long)m->cpus)
+        t->cpu = (unsigned)cpu;
+    if (!t->dsq.queue) /* else select_cpu has placed it */
         enqueue(t, flags);
     kss_kick_cpu((int)t->cpu, KSS_KICK_IDLE);
 }
@@ -93,9 +84,9 @@ int kssi_sched_add(struct kss_thread *t)
 {
     struct kss_machine *m = t->machine;
     bool on = kss_spin_lock(&m->sched_lock);
-    int r = m->sched->init_thread ? m->sched->init_thread(t) : 0;
+    int r = (int)CLASS_OR(m, init_thread, t, 0, 0);
     if (r == 0)
-        CLASS(m, enable, t);
+        CLASS(m, enable, t, 0);
     kss_spin_unlock(&m->sched_lock, on);
     return r < 0 ? kssi_error(r, "scheduler %s refuses thread %s", m->sched->name, t->name) : 0;
 }
@@ -111,8 +102,8 @@ void kssi_sched_start_thread(struct kss_thread *t)
 void kssi_sched_remove(struct kss_thread *t)
 {
     bool on = kss_spin_lock(&t->machine->sched_lock);
-    CLASS(t->machine, disable, t);
-    CLASS(t->machine, exit_thread, t);
+    CLASS(t->machine, disable, t, 0);
+    CLASS(t->machine, exit_thread, t, 0);
     kss_spin_unlock(&t->machine->sched_lock, on);
 }
 
@@ -134,7 +125,7 @@ static struct kss_thread *take_queued(struct kssi_cpu *cpu, struct kss_thread *p
     if (!t)
         t = kssi_dsq_pop(m->global);
     if (!t && m->sched->dispatch) {
-        m->sched->dispatch((int)cpu->index, prev);
+        CLASS(m, dispatch, prev, cpu->index);
         t = kssi_dsq_pop(cpu->local);
         if (!t)
             t = kssi_dsq_pop(m->global);
@@ -170,7 +161,7 @@ static void put_prev(struct kssi_cpu *cpu, struct kss_thread *prev, enum kss_swi
     if (runnable)
         kssi_set_state(prev, KSS_THREAD_READY);
     if (prev == cpu->idle) {
-        CLASS(m, update_idle, (int)cpu->index, false);
+        CLASS(m, update_idle, NULL, false);
         return;
     }
     CLASS(m, stopping, prev, runnable);
@@ -221,9 +212,9 @@ static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_
     next->cpu = cpu->index;
     next->run_start = now;
     if (next != cpu->idle)
-        CLASS(m, running, next);
+        CLASS(m, running, next, 0);
     else
-        CLASS(m, update_idle, (int)cpu->index, true);
+        CLASS(m, update_idle, NULL, true);
     cpu->current = next;
     cpu->switched_from = prev;
     cpu->reason = reason; /* of this switch: the next thread reads it before any other */
@@ -241,8 +232,11 @@ static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_
 static void after_exit(struct kssi_cpu *cpu, struct kss_thread *prev)
 {
     struct kss_machine *m = cpu->machine;
-    for (unsigned i = 1; i < KSSI_VECTOR_STACKS; i++)
+    for (unsigned i = 1; i < KSSI_VECTOR_STACKS; i++) {
         cpu->stacks.vector_busy[i] = 0;
+        kssi_frames_gone(cpu->stacks.vector[i].low, cpu->stacks.vector[i].high);
+    }
+    cpu->reporting = cpu->walking = false; /* it may have died in a callback of a report's */
     if (m->config.zombie_stacks != KSS_ZOMBIE_FREES_STACK)
         return;
     kssi_kstack_detach(prev);
@@ -257,6 +251,7 @@ void kssi_switch_finish(void)
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_machine *m = cpu->machine;
     struct kss_thread *prev = cpu->switched_from, *next = cpu->current;
+    kssi_stack_in_use(cpu->stacks.task);
     DTRACE_PROBE2(kstacksim, KSS_TR_SWITCH, prev->tid, next->tid);
     if (unlikely(m->trace_on && prev != next))
         kssi_trace_switch(m, prev, next, cpu->reason);
@@ -268,22 +263,16 @@ void kssi_switch_finish(void)
         kssi_panic(KSS_REPORT_INVARIANT, "%s", kss_last_error());
 }
 
-static void check_may_switch(struct kssi_cpu *cpu, struct kss_thread *prev, bool irqs_on,
-                             enum kss_switch_reason reason)
+/* Not in a hard irq, with a lock held, with preemption off, to sleep with interrupts off, on a CPU's own stack. */
+static inline void check_may_switch(const struct kssi_cpu *cpu, struct kss_thread *prev, bool irqs_on,
+                                    enum kss_switch_reason reason)
 {
-    const char *why = NULL;
     uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
-    if (cpu->irq_depth)
-        why = "in a hard irq handler";
-    else if (prev->ti->preempt_count)
-        why = "with preemption disabled";
-    else if (reason == KSS_SWITCH_SLEEP && !irqs_on)
-        why = "with interrupts off";
-    else if (reason != KSS_SWITCH_EXIT && (sp < cpu->stacks.task.low || sp > cpu->stacks.task.high))
-        why = "on a stack that is not the thread's";
-    if (unlikely(why))
-        kssi_panic(KSS_REPORT_ATOMIC_SLEEP, "scheduling while atomic: thread %d (%s) gives up the CPU %s",
-                   prev->tid, prev->name, why);
+    bool irqs_off = reason == KSS_SWITCH_SLEEP && !irqs_on;
+    if (unlikely((cpu->irq_depth | cpu->in_softirq | cpu->in_on_report | prev->locks_held |
+                  (unsigned)prev->ti->preempt_count) || irqs_off ||
+                 (reason != KSS_SWITCH_EXIT && (sp < cpu->stacks.task.low || sp > cpu->stacks.task.high))))
+        kssi_report_atomic(prev, irqs_off);
 }
 
 void kssi_schedule(enum kss_switch_reason reason)
@@ -294,6 +283,8 @@ void kssi_schedule(enum kss_switch_reason reason)
     struct kssi_cpu *cpu = kssi_this_cpu();
     check_may_switch(cpu, prev, on, reason);
     KSS_ASSERT(prev->kstack_arena); /* nobody sleeps on a borrowed stack */
+    if (unlikely(!kssi_kstack_end_ok(prev) || (m->fenced && kssi_kstack_fence_hit(prev))))
+        kssi_kstack_verify(prev, NULL);
     if (unlikely(!cpu->spare_stack && m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY))
         kssi_spare_stack_get(cpu);
     kssi_lock(&m->sched_lock, prev);
@@ -303,7 +294,7 @@ void kssi_schedule(enum kss_switch_reason reason)
         return;
     }
     prev->ti->flags &= ~KSS_TI_NEED_RESCHED;
-    if (reason == KSS_SWITCH_YIELD && prev != cpu->idle && (!m->sched->yield || m->sched->yield(prev, NULL)))
+    if (reason == KSS_SWITCH_YIELD && prev != cpu->idle && CLASS_OR(m, yield, prev, 0, true))
         prev->slice_ns = 0;
     /* Preempted between kss_wait_prepare() and the sleep: counts as woken for nothing. Its loop will
        test the condition again. */
@@ -330,11 +321,13 @@ void kssi_sched_tick(struct kssi_cpu *cpu)
     struct kss_thread *t = cpu->current;
     struct kss_machine *m = cpu->machine;
     cpu->stats.ticks++;
+    if (unlikely(m->guarded))
+        kssi_sched_watch(cpu);
     if (t == cpu->idle)
         return;
     kssi_lock(&m->sched_lock, t);
     account(t, m->platform->account_clock(m));
-    CLASS(m, tick, t);
+    CLASS(m, tick, t, 0);
     if (t->slice_ns == 0)
         kssi_set_need_resched(t);
     kssi_unlock(&m->sched_lock);
@@ -348,6 +341,7 @@ void kssi_sched_set_priority(struct kss_thread *t, int priority)
     if (queued) {
         CLASS(m, dequeue, t, KSS_DEQ_SAVE);
         kssi_dsq_remove(t);
+        t->queued = false;
     }
     t->priority = priority;
     CLASS(m, set_priority, t, priority);

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a scheduler class may ask and say; and the life of the class in a machine. */
-#include "kernel.h"
+#include "sched_class.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 void kss_kick_cpu(int index, unsigned flags)
@@ -42,40 +40,41 @@ int kss_cpu_count(void)
 
 void *kss_sched_thread_data(struct kss_thread *t)
 {
-    return t->class_data;
+    return kssi_view_thread(t) < 0 ? NULL : t->class_data;
 }
 
 void *kss_sched_cpu_data(int index)
 {
-    struct kssi_cpu *cpu = kssi_this_cpu();
+    struct kssi_cpu *cpu = kssi_require_kernel() ? kssi_this_cpu() : NULL;
     return cpu && index >= 0 && (unsigned)index < cpu->machine->cpus
                ? cpu->machine->cpu[index].class_data : NULL;
 }
 
 int kss_thread_priority(const struct kss_thread *t)
 {
-    return t->priority;
+    int r = kssi_view_thread(t);
+    return r < 0 ? r : t->priority;
 }
 
 unsigned kss_thread_weight(const struct kss_thread *t)
 {
-    return t->weight;
+    return kssi_view_thread(t) < 0 ? 0 : t->weight;
 }
 
 uint64_t kss_thread_slice(const struct kss_thread *t)
 {
-    return t->slice_ns;
+    return kssi_view_thread(t) < 0 ? 0 : t->slice_ns;
 }
 
 void kss_thread_set_slice(struct kss_thread *t, uint64_t ns)
 {
-    if (kssi_require_kernel())
+    if (kssi_require_kernel() && kssi_own_thread(t) == 0)
         t->slice_ns = ns;
 }
 
 uint64_t kss_thread_run_time(const struct kss_thread *t)
 {
-    return t->run_ns;
+    return kssi_view_thread(t) < 0 ? 0 : t->run_ns;
 }
 
 uint64_t kss_sched_clock(void)
@@ -97,20 +96,6 @@ uint64_t kss_sched_random(void)
     return kssi_require_kernel() ? kssi_random(kssi_this_cpu()->machine) : 0;
 }
 
-struct kss_dump {
-    FILE *out;
-};
-
-void kss_dump_printf(struct kss_dump *dump, const char *format, ...)
-{
-    va_list ap;
-    if (!dump || !dump->out)
-        return;
-    va_start(ap, format);
-    vfprintf(dump->out, format, ap);
-    va_end(ap);
-}
-
 int kssi_sched_init(struct kss_machine *m)
 {
     const struct kss_sched_class *c = m->config.sched;
@@ -125,27 +110,28 @@ int kssi_sched_init(struct kss_machine *m)
         if (!m->cpu[i].local || !m->cpu[i].class_data)
             return kssi_error(-ENOMEM, "no memory for the run queues");
     }
-    return 0;
+    return kssi_guard_init(m);
 }
 
 int kssi_sched_start(struct kss_machine *m)
 {
-    int r = m->sched->init ? m->sched->init(m) : 0;
+    int r = (int)CLASS_OR(m, init, NULL, 0, 0);
     if (r < 0)
         return kssi_error(r, "scheduler %s did not start: error %d", m->sched->name, -r);
     m->sched_started = true;
     for (unsigned i = 0; i < m->cpus; i++)
-        if (m->sched->cpu_online)
-            m->sched->cpu_online((int)i);
+        CLASS(m, cpu_online, NULL, i);
     return 0;
 }
 
 void kssi_sched_fini(struct kss_machine *m)
 {
-    static const struct kss_sched_exit_info done = { 0, "done", "the machine has ended" };
+    static const struct kss_sched_exit_info done = { .kind = KSS_SCHED_EXIT_DONE, .reason = "done",
+                                                     .message = "the machine has ended", .dump = "" };
     if (m->sched && m->sched->exit && m->sched_started)
         m->sched->exit(&done);
     kssi_dsq_free_all(m);
+    kssi_guard_fini(m);
     for (unsigned i = 0; i < m->cpus; i++)
         free(m->cpu[i].class_data);
 }

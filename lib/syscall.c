@@ -279,6 +279,7 @@ static const struct {
     [KSS_SYS_WRITE] = { sys_write, "write" },
     [KSS_SYS_CLOCK] = { sys_clock, "clock" },
     [KSS_SYS_TRACE_MARK] = { sys_trace_mark, "trace_mark" },
+    [KSSI_SYS_SMASHED] = { kssi_sys_smashed, "smashed" },
     [KSSI_SYS_HALT] = { sys_halt, "halt" },
 };
 
@@ -297,6 +298,8 @@ void kssi_syscall_dispatch(struct kss_trap_frame *tf, void *arg)
     struct kss_syscall_args a;
     unsigned long nr = (unsigned long)kssi_frame_arguments(tf, a.a);
     (void)arg;
+    if (unlikely(tf->mode == KSS_MODE_KERNEL))
+        kssi_not_in_class_op("a system call");
     a.frame = tf;
     t->syscalls++;
     KSSI_TRACE(m, KSS_TR_SYSCALL_IN, nr, a.a[0], a.a[1], a.a[2]);

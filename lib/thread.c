@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads: made from a free list, started through a frame that the common exit returns through. */
+/* Threads: made from a slab, started through a frame that the common exit returns through. */
 #include "kernel.h"
 
 #include <errno.h>
@@ -9,21 +9,67 @@
 
 /* ---- memory and ids --------------------------------------------------------------------------- */
 
+/*
+ * All blocks lie in one slab, made for max_threads and the CPUs' own, and touched as they are first used:
+ * so a thread's handle can be told from any other pointer (handle.c).
+ */
+int kssi_threads_init(struct kss_machine *m)
+{
+    struct kssi_slab *s = m->slab;
+    size_t size = m->thread_size * ((size_t)m->config.max_threads + m->cpus), page = m->platform->page_size();
+    size = (size + page - 1) & ~(page - 1);
+    char *base = m->platform->reserve(size, page);
+    if (!base)
+        return kssi_error(-ENOMEM, "no address space for max_threads = %u", m->config.max_threads);
+    s->block_size = m->thread_size;
+    s->reserved = size;
+    s->open = 0;
+    __atomic_store_n(&s->base, base, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+/* Hidden already: nobody takes what lies there for a thread. */
+void kssi_threads_fini(struct kss_machine *m)
+{
+    struct kssi_slab *s = m->slab;
+    for (size_t at = 0; s->base && at + s->block_size <= s->open; at += s->block_size) {
+        const struct kss_thread *t = (const struct kss_thread *)(s->base + at);
+        if (t->magic)
+            kssi_frames_gone(t->user_low, t->user_high); /* of memory that is not ours, perhaps */
+    }
+    m->platform->release(s->base, s->reserved);
+    s->base = NULL;
+}
+
+#define OPEN_STEP ((size_t)1 << 16)
+
+/* A block that was never used. tree_lock. */
+static struct kss_thread *fresh_block(struct kss_machine *m)
+{
+    struct kssi_slab *s = m->slab;
+    size_t end = s->used + s->block_size;
+    if (end > s->reserved)
+        return NULL;
+    while (s->open < end) {
+        size_t step = s->reserved - s->open < OPEN_STEP ? s->reserved - s->open : OPEN_STEP;
+        if (m->platform->open(s->base + s->open, step) < 0)
+            return NULL;
+        s->open += step;
+    }
+    struct kss_thread *t = (struct kss_thread *)(s->base + s->used);
+    t->block = (unsigned)(s->used / s->block_size);
+    __atomic_store_n(&s->used, end, __ATOMIC_SEQ_CST);
+    return t;
+}
+
 static struct kss_thread *take_block(struct kss_machine *m)
 {
     bool on = kss_spin_lock(&m->tree_lock);
     struct kss_thread *t = m->free_threads;
     if (t)
         m->free_threads = t->joiner;
-    kss_spin_unlock(&m->tree_lock, on);
-    if (t)
-        return t;
-    t = aligned_alloc(64, (m->thread_size + 63) & ~(size_t)63);
-    if (!t)
-        return NULL;
-    on = kss_spin_lock(&m->tree_lock);
-    t->all_next = m->all_threads; /* wherever it is when the machine ends, it is found */
-    m->all_threads = t;
+    else
+        t = fresh_block(m);
     kss_spin_unlock(&m->tree_lock, on);
     return t;
 }
@@ -79,9 +125,9 @@ static void count_out(struct kss_machine *m)
 static void init_fields(struct kss_thread *t, struct kss_machine *m, const struct kss_spawn_attr *attr,
                         struct kss_process *process, struct kss_thread *parent)
 {
-    struct kss_thread *all_next = t->all_next;
+    unsigned block = t->block;
     memset(t, 0, sizeof *t);
-    t->all_next = all_next;
+    t->block = block;
     t->magic = KSSI_THREAD_MAGIC;
     t->machine = m;
     t->process = process;
@@ -132,7 +178,7 @@ static void give_back(struct kss_thread *t)
     struct kss_machine *m = t->machine;
     kssi_kstack_detach(t);
     if (t->user_arena)
-        kssi_ustack_free(m, t->user_arena, t->user_low);
+        kssi_ustack_free(t);
     t->magic = 0;
     bool on = kss_spin_lock(&m->tree_lock);
     t->joiner = m->free_threads;
@@ -196,6 +242,14 @@ void kssi_thread_free(struct kss_thread *t)
 
 /* ---- its first instructions ------------------------------------------------------------------- */
 
+/* Not instrumented: a sanitizer would clear up, before a call that does not return, the stack in use; and that is
+   the user's already. */
+KSSI_UNSANITIZED __attribute__((noreturn)) static void first_return(const struct kss_thread *t)
+{
+    kssi_stack_in_use((struct kssi_range){ t->user_low, t->user_high });
+    kssi_frame_return((struct kss_trap_frame *)t->user_frame);
+}
+
 void kssi_thread_entry(void)
 {
     kssi_switch_finish();
@@ -211,8 +265,9 @@ void kssi_thread_entry(void)
     }
     struct kss_trap_frame *tf = (struct kss_trap_frame *)t->user_frame;
     kssi_frame_init_user(tf, t->fn, t->arg, t->user_high);
+    kssi_frame_seal(tf, t->canary); /* an interrupt may be handled on it before it is left through */
     KSSI_TRACE(t->machine, KSS_TR_LEAVE, tf->vector, (uintptr_t)tf, (uintptr_t)t->fn, KSS_MODE_USER);
-    kssi_frame_return(tf);
+    first_return(t);
 }
 
 /* ---- what others see -------------------------------------------------------------------------- */
@@ -224,12 +279,13 @@ struct kss_thread *kss_current(void)
 
 int kss_thread_id(const struct kss_thread *t)
 {
-    return t && t->magic == KSSI_THREAD_MAGIC ? t->tid : kssi_error(-EINVAL, "thread handle is none");
+    int r = kssi_view_thread(t);
+    return r < 0 ? r : t->tid;
 }
 
 const char *kss_thread_name(const struct kss_thread *t)
 {
-    return t && t->magic == KSSI_THREAD_MAGIC ? t->name : "?";
+    return kssi_view_thread(t) < 0 ? "?" : t->name;
 }
 
 struct kss_thread *kss_thread_find(struct kss_machine *m, int tid)

@@ -60,6 +60,8 @@ long kssi_sleep_until(uint64_t at)
         t->wait_channel = "sleep";
         arm(t, at);
         kss_spin_unlock(&m->sched_lock, on);
+        if (unlikely(m->profile))
+            kssi_profile_sleep();
         KSSI_TRACE(m, KSS_TR_SLEEP, (uintptr_t)t->wait_channel, 0, 0, 0);
         kssi_schedule(KSS_SWITCH_SLEEP);
         on = kss_spin_lock(&m->sched_lock);

@@ -81,6 +81,16 @@ uint64_t kssi_trace_recorded(struct kss_machine *m, uint64_t *lost)
     return n;
 }
 
+int kssi_trace_last(struct kssi_cpu *cpu, struct kss_trace_event *out, int max)
+{
+    struct kssi_trace_ring *r = cpu->ring;
+    uint64_t have = r->head < r->mask + 1 ? r->head : r->mask + 1;
+    int n = have < (uint64_t)max ? (int)have : max;
+    for (int i = 0; i < n; i++)
+        out[i] = r->event[(r->head - (uint64_t)(n - i)) & r->mask];
+    return n;
+}
+
 int kss_trace_enable(struct kss_machine *m, bool on)
 {
     int r = kssi_valid_machine(m);

@@ -9,21 +9,6 @@
 
 /* ---- entry ------------------------------------------------------------------------------------ */
 
-static void check_stack_end(struct kss_thread *t, const struct kss_trap_frame *tf)
-{
-    if (likely(kssi_kstack_canary_ok(t)))
-        return;
-    struct kssi_fault f = { .kind = KSS_REPORT_STACK_CORRUPTED, .action = KSS_ACTION_KILL_PROCESS,
-                            .tf = tf, .sp = kssi_frame_sp(tf),
-                            .message = "corrupted stack end: the canary is overwritten" };
-    kssi_report(&f);
-    t->ti->magic = KSS_THREAD_INFO_MAGIC;
-    t->ti->thread = t;
-    t->ti->canary = t->canary;
-    t->ti->preempt_count = 0;
-    kssi_die(KSS_KILLED + 1);
-}
-
 static void enter(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_frame *tf)
 {
     if (tf->mode == KSS_MODE_USER) {
@@ -32,28 +17,36 @@ static void enter(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_fr
             kssi_spare_stack_adopt(cpu, t);
         cpu->stats.entries_user++;
     }
+    if (tf->irqs_on)
+        t->irqs_off_at = 0; /* by the entry itself */
     tf->prev = t->tf;
     t->tf = tf;
     if (++t->nesting > cpu->stats.max_nesting)
         cpu->stats.max_nesting = t->nesting;
     cpu->stats.entries++;
     cpu->stats.hw_words += 5;
-    cpu->stats.handler_words += kssi_frame_saved_registers(tf);
+    cpu->stats.handler_words += kssi_frame_seal(tf, t->canary);
     KSSI_TRACE(t->machine, KSS_TR_ENTER, tf->vector, (uintptr_t)tf, kssi_frame_pc(tf), tf->mode);
 }
 
 /* Runs the vector's handler. An interrupt gate leaves interrupts off, a trap gate as they were. */
-static void dispatch(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
+static void dispatch(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_frame *tf)
 {
     const struct kss_gate *gate = &cpu->machine->platform->vector_table()->gate[tf->vector & 0xff];
     if (tf->vector < KSS_VEC_IRQ)
         cpu->stats.exceptions++;
     else if (tf->vector == KSS_VEC_SYSCALL)
         cpu->stats.syscalls++;
-    if (gate->type == KSS_GATE_TRAP && tf->irqs_on && !tf->stack)
+    if (unlikely(!gate->handler)) /* an experiment's table, changed in place */
+        kssi_panic(KSS_REPORT_DOUBLE_FAULT, "double fault: the loaded table has no handler for vector %u (%s)",
+                   tf->vector & 0xff, kss_vector_name(tf->vector));
+    struct kssi_atomic was = kssi_atomic_state(t, gate->type == KSS_GATE_TRAP && tf->irqs_on && !tf->stack);
+    if (was.irqs_on)
         kssi_irq_enable();
     gate->handler(tf, gate->arg);
-    kssi_irq_disable();
+    bool on = kssi_irq_save();
+    if (!kssi_atomic_kept(t, &was, on) && gate->handler != kssi_irq_dispatch) /* which has looked itself */
+        kssi_report_leak(t, tf, -1, &was, on);
 }
 
 /* ---- exit ------------------------------------------------------------------------------------- */
@@ -62,7 +55,7 @@ static void dispatch(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
 static bool may_switch(const struct kss_thread *t, const struct kss_trap_frame *tf)
 {
     const struct kssi_cpu *cpu = kssi_this_cpu();
-    return tf->irqs_on && !t->ti->preempt_count && !cpu->irq_depth &&
+    return tf->irqs_on && !t->ti->preempt_count && !t->locks_held && !cpu->irq_depth && !cpu->in_softirq &&
            (uintptr_t)tf - cpu->stacks.task.low < cpu->stacks.task.high - cpu->stacks.task.low &&
            (tf->vector >= KSS_VEC_IRQ || !t->machine->platform->in_host_code(kssi_frame_pc(tf)));
 }
@@ -73,6 +66,8 @@ static void exit_work(struct kss_thread *t, struct kss_trap_frame *tf)
 {
     for (;;) {
         uint32_t flags = t->ti->flags;
+        if (unlikely(tf->vector == KSS_VEC_NMI)) /* whatever it interrupted is not to be taken apart here */
+            return;
         if ((flags & KSS_TI_KILLED) && tf->mode == KSS_MODE_USER)
             kssi_thread_exit(t, t->exit_status, 0);
         if (!(flags & KSS_TI_NEED_RESCHED) || !may_switch(t, tf))
@@ -83,14 +78,30 @@ static void exit_work(struct kss_thread *t, struct kss_trap_frame *tf)
 
 static void check_frame(struct kss_thread *t, const struct kss_trap_frame *tf)
 {
-    const char *wrong = kssi_frame_check(tf);
-    if (likely(!wrong))
+    if (likely(kssi_frame_sealed(tf, t->canary)))
         return;
-    struct kssi_fault f = { .kind = KSS_REPORT_BAD_FRAME, .action = KSS_ACTION_KILL_PROCESS,
-                            .sp = (uintptr_t)tf, .message = wrong };
+    const char *wrong = kssi_frame_check(tf);
+    /* A program's outermost frame is from user mode, and no other is. */
+    if (t->process && !tf->stack && (tf->mode == KSS_MODE_USER) != !tf->prev)
+        wrong = tf->prev ? "it would return to user mode from a nested trap"
+                         : "it would go on in kernel mode where it came from user mode";
+    struct kssi_fault f = { .kind = KSS_REPORT_BAD_FRAME, .sp = (uintptr_t)tf, .message = wrong };
     t->tf = NULL;
-    kssi_report(&f);
-    kssi_die(KSS_KILLED + 1);
+    kssi_fault(&f, KSS_KILLED + 1);
+}
+
+/* What costs time and is off by default. */
+static void exit_to_user(struct kss_thread *t)
+{
+    const struct kss_config *c = &t->machine->config;
+    if (t->machine->fenced && kssi_kstack_fence_hit(t))
+        kssi_kstack_verify(t, NULL);
+    if (c->kstack_erase)
+        kssi_kstack_erase(t);
+    if (c->kstack_randomize) {
+        t->user_frame = kssi_kstack_random_frame(t);
+        t->machine->platform->load_kernel_sp(t->user_frame);
+    }
 }
 
 static void leave(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_frame *tf)
@@ -100,17 +111,30 @@ static void leave(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_fr
     t->tf = tf->prev;
     if (tf->stack)
         cpu->stacks.vector_busy[tf->stack] = 0;
+    else if (unlikely(t->machine->exit_policies) && tf->mode == KSS_MODE_USER)
+        exit_to_user(t);
+}
+
+/* For a sanitizer: the CPU runs on the frame's stack now. Returns what it ran on. */
+static struct kssi_range enter_stack(const struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
+{
+    enum kss_stack_kind kind;
+    return KSSI_ASAN ? kssi_stack_in_use(*kssi_range_of(cpu, (uintptr_t)tf, &kind)) : cpu->stacks.task;
 }
 
 static void handle(struct kss_trap_frame *tf)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_thread *t = cpu->current;
-    if (unlikely(tf->stack)) /* `current` by masking works on vector stacks too */
+    if (unlikely(tf->stack)) { /* `current` by masking works on vector stacks too */
         ((struct kss_thread_info *)((uintptr_t)tf & kssi_stack_mask))->thread = t;
-    else
-        check_stack_end(t, tf);
-    dispatch(cpu, tf);
+        kssi_frames_gone((uintptr_t)t->ti, (uintptr_t)(t->ti + 1)); /* one may have run over it */
+    } else if (unlikely(!kssi_kstack_end_ok(t))) {
+        kssi_kstack_verify(t, tf);
+    }
+    dispatch(cpu, t, tf);
+    if (unlikely(!kssi_kstack_end_ok(t)) && tf->vector != KSS_VEC_NMI) /* before its flags are believed */
+        kssi_kstack_verify(t, tf);
     exit_work(t, tf);
     check_frame(t, tf);
 }
@@ -120,10 +144,12 @@ void kssi_trap(struct kss_trap_frame *tf)
     int saved = kssi_host_errno();
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_thread *t = cpu->current;
+    struct kssi_range interrupted = enter_stack(cpu, tf);
     tf->host_errno = saved;
     enter(cpu, t, tf);
     handle(tf);
     leave(kssi_this_cpu(), t, tf);
+    kssi_stack_in_use(interrupted);
     kssi_set_host_errno(saved);
 }
 
@@ -143,6 +169,11 @@ void kssi_trap_again(struct kss_trap_frame *tf)
        stack that it runs on must be its own from here on. */
     if (unlikely(!t->kstack_arena))
         kssi_spare_stack_adopt(cpu, t);
+    if (tf->mode == KSS_MODE_USER && !tf->stack)
+        t->user_frame = (uintptr_t)tf; /* the next entry's place may have been chosen already */
+    struct kssi_range interrupted = enter_stack(cpu, tf);
+    if (tf->stack)
+        cpu->stacks.vector_busy[tf->stack] = 1; /* leave() has said that the frame is done with */
     tf->prev = t->tf;
     t->tf = tf;
     t->nesting++;
@@ -151,6 +182,7 @@ void kssi_trap_again(struct kss_trap_frame *tf)
     KSSI_TRACE(t->machine, KSS_TR_ENTER, tf->vector, (uintptr_t)tf, kssi_frame_pc(tf), tf->mode);
     handle(tf);
     leave(kssi_this_cpu(), t, tf);
+    kssi_stack_in_use(interrupted);
     kssi_set_host_errno(tf->host_errno);
 }
 
@@ -161,12 +193,34 @@ void kssi_trap_init(struct kss_machine *m)
     kssi_fault_init(m);
 }
 
+static int check_gate(unsigned vector, const struct kss_gate *g)
+{
+    if (g->type > KSS_GATE_TRAP || g->stack > KSSI_GATE_STACKS ||
+        (g->privilege != KSS_PRIV_KERNEL && g->privilege != KSS_PRIV_USER))
+        return kssi_error(-EINVAL, "vector %u: type %d, privilege %d, stack %u: one of them is none",
+                          vector, (int)g->type, (int)g->privilege, g->stack);
+    if (vector == KSS_VEC_NMI && g->type != KSS_GATE_NONE && !g->stack)
+        return kssi_error(-EINVAL, "vector %u: a non-maskable interrupt may find a stack half made: its gate needs one of "
+                                   "its own, 1 to 7", vector);
+    if (g->type != KSS_GATE_NONE && !g->handler)
+        return kssi_error(-EINVAL, "vector %u: a gate needs a handler", vector);
+    return 0;
+}
+
 int kss_vector_table_load(struct kss_vector_table *table)
 {
     if (!kssi_require_kernel())
         return kssi_error(-EPERM, "a vector table can be loaded on a simulated CPU only");
     if (!table)
         return kssi_error(-EINVAL, "vector table is NULL");
+    int r = 0;
+    for (unsigned v = 0; v < KSS_VECTORS && r == 0; v++) {
+        r = check_gate(v, &table->gate[v]);
+        if (r == 0 && table->gate[v].stack)
+            r = kssi_vector_stack_get(kssi_this_cpu(), table->gate[v].stack);
+    }
+    if (r < 0)
+        return r;
     kssi_this_cpu()->machine->platform->load_vector_table(table);
     return 0;
 }
@@ -183,12 +237,9 @@ int kss_vector_set(struct kss_machine *m, unsigned vector, const struct kss_gate
         return r;
     if (vector >= KSS_VECTORS || !gate)
         return kssi_error(-EINVAL, "vector %u: 0 to 255, with a gate", vector);
-    if (gate->type > KSS_GATE_TRAP || gate->stack > 7 ||
-        (gate->privilege != KSS_PRIV_KERNEL && gate->privilege != KSS_PRIV_USER))
-        return kssi_error(-EINVAL, "vector %u: type %d, privilege %d, stack %u: one of them is none",
-                          vector, (int)gate->type, (int)gate->privilege, gate->stack);
-    if (gate->type != KSS_GATE_NONE && !gate->handler)
-        return kssi_error(-EINVAL, "vector %u: a gate needs a handler", vector);
+    r = check_gate(vector, gate);
+    if (r < 0)
+        return r;
     if (m->life != KSSI_ENDED && gate->stack)
         for (unsigned i = 0; i < m->cpus && r == 0; i++)
             r = kssi_vector_stack_get(&m->cpu[i], gate->stack);
@@ -218,43 +269,47 @@ int kss_vector_get(struct kss_machine *m, unsigned vector, struct kss_gate *gate
 
 uintptr_t kss_trap_pc(const struct kss_trap_frame *tf)
 {
-    return tf ? kssi_frame_pc(tf) : 0;
+    return kssi_valid_frame(tf) < 0 ? 0 : kssi_frame_pc(tf);
 }
 
 uintptr_t kss_trap_sp(const struct kss_trap_frame *tf)
 {
-    return tf ? kssi_frame_sp(tf) : 0;
+    return kssi_valid_frame(tf) < 0 ? 0 : kssi_frame_sp(tf);
 }
 
 uint64_t kss_trap_flags(const struct kss_trap_frame *tf)
 {
-    return tf ? kssi_frame_flags(tf) : 0;
+    return kssi_valid_frame(tf) < 0 ? 0 : kssi_frame_flags(tf);
 }
 
 int kss_trap_register(const struct kss_trap_frame *tf, unsigned dwarf, uint64_t *value)
 {
-    if (!tf || !value || !kssi_frame_has(dwarf))
-        return kssi_error(-EINVAL, "no general register has the DWARF number %u", dwarf);
+    int r = kssi_valid_frame(tf);
+    if (r < 0)
+        return r;
+    if (!value || !kssi_frame_has(dwarf))
+        return kssi_error(-EINVAL, value ? "no general register has the DWARF number %u"
+                                         : "no place for the register with the DWARF number %u", dwarf);
     *value = kssi_frame_get(tf, dwarf);
     return 0;
 }
 
 void kss_trap_set_pc(struct kss_trap_frame *tf, uintptr_t pc)
 {
-    if (tf && kssi_require_kernel())
+    if (kssi_valid_frame(tf) == 0)
         kssi_frame_set_pc(tf, pc);
 }
 
 void kss_trap_set_result(struct kss_trap_frame *tf, long value)
 {
-    if (tf && kssi_require_kernel())
+    if (kssi_valid_frame(tf) == 0)
         kssi_frame_set_result(tf, value);
 }
 
 long kss_trap_argument(const struct kss_trap_frame *tf, unsigned index)
 {
     long a[6];
-    if (!tf || index >= 6)
+    if (kssi_valid_frame(tf) < 0 || index >= 6)
         return 0;
     kssi_frame_arguments(tf, a);
     return a[index];
@@ -262,7 +317,7 @@ long kss_trap_argument(const struct kss_trap_frame *tf, unsigned index)
 
 unsigned kss_trap_instruction_length(const struct kss_trap_frame *tf)
 {
-    return tf ? kssi_frame_instruction_length(tf) : 0;
+    return kssi_valid_frame(tf) < 0 ? 0 : kssi_frame_instruction_length(tf);
 }
 
 size_t kss_trap_frame_size(void)
@@ -292,6 +347,6 @@ int kss_placement_stop(struct kss_placement *result)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     if (!cpu || !result)
-        return -EINVAL;
+        return kssi_error(-EINVAL, cpu ? "no place for what became of it" : "placements are made on a CPU");
     return cpu->machine->platform->placement_stop(result);
 }

@@ -49,9 +49,13 @@ size_t kss_copy_to_user(void *to, const void *from, size_t n)
 long kss_copy_string_from_user(char *to, const char *from, size_t size)
 {
     size_t have = 0;
+    if (!to && size) {
+        kssi_require_kernel();
+        return kssi_error(-EINVAL, "no room for the string");
+    }
     while (have < size) {
         size_t chunk = size - have < 32 ? size - have : 32;
-        size_t got = chunk - kss_copy_from_user(to + have, from + have, chunk);
+        size_t got = chunk - kss_copy_from_user(to + have, (const void *)((uintptr_t)from + have), chunk);
         char *end = memchr(to + have, 0, got);
         if (end)
             return end - to;

@@ -5,7 +5,7 @@ cd "$(dirname "$0")" || exit 1
 {
     echo "# Made by man/gen-list.sh."
     echo "EXTRA_DIST += man/gen-list.sh"
-    for f in *.3 *.7; do
+    for f in *.1 *.3 *.7; do
         echo "dist_man_MANS += man/$f"
     done
 } > local.mk

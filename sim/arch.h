@@ -52,6 +52,8 @@ void kssi_arch_handler_entry(const ucontext_t *uc);
 /* The restartable exit: is pc in it, and how to put it back to its start. */
 bool kssi_arch_in_exit(uintptr_t pc);
 void kssi_arch_restart_exit(ucontext_t *uc, uint64_t exit_frame);
+/* A fault in it: its registers name the frame, not the copy that it returns through. */
+void kssi_arch_exit_from(ucontext_t *uc, uint64_t exit_frame);
 /* The call gate's code before the common entry: half-entered. */
 bool kssi_arch_in_gate(uintptr_t pc);
 /* A fault in kssi_user_copy(): makes it return. */

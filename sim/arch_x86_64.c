@@ -20,7 +20,7 @@
 #define FLAG_ALIGNMENT 0x40000u
 void kssi_arch_clear_alignment(void);
 extern char kssi_trap_entry[], kssi_trap_exit[], kssi_trap_exit_begin[], kssi_trap_exit_end[];
-extern char kssi_trap_exit_pending[], kssi_gate_begin[], kssi_gate_end[];
+extern char kssi_trap_exit_pending[], kssi_trap_exit_noted[], kssi_gate_begin[], kssi_gate_end[];
 extern char kssi_user_copy_insn[], kssi_user_copy_fixup[];
 
 struct kssi_frame_model kssi_frame_model;
@@ -252,9 +252,18 @@ bool kssi_arch_in_exit(uintptr_t pc)
 
 void kssi_arch_restart_exit(ucontext_t *uc, uint64_t exit_frame)
 {
+    bool noted = kssi_arch_pc(uc) >= (uintptr_t)kssi_trap_exit_noted;
     uc->uc_mcontext.gregs[REG_RIP] = (greg_t)kssi_trap_exit_begin;
+    if (!noted)
+        return; /* rbx and rsp are still right, and exit_frame may be another one's */
     uc->uc_mcontext.gregs[REG_RBX] = (greg_t)exit_frame;
     uc->uc_mcontext.gregs[REG_RSP] = (greg_t)exit_frame;
+}
+
+void kssi_arch_exit_from(ucontext_t *uc, uint64_t exit_frame)
+{
+    uc->uc_mcontext.gregs[REG_RBX] = (greg_t)exit_frame;
+    uc->uc_mcontext.gregs[REG_RSP] = (greg_t)(exit_frame + FRAME_UC);
 }
 
 bool kssi_arch_in_gate(uintptr_t pc)

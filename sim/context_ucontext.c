@@ -16,9 +16,16 @@ size_t kssi_context_size(void)
 /* getcontext() costs a host system call; what it gives is the same for every context, so it is
    called once. */
 static ucontext_t template;
+#if KSSI_ASAN
+static kssi_swapcontext_fn *host_swapcontext;
+#define swapcontext host_swapcontext
+#endif
 
 static void make_template(void)
 {
+#if KSSI_ASAN
+    host_swapcontext = kssi_sanitizer_swapcontext();
+#endif
     getcontext(&template);
     kssi_signals_cpu_mask(&template.uc_sigmask);
 }
@@ -45,6 +52,12 @@ KSSI_TAIL_CALL void kssi_context_switch(void *from, void *to)
 {
     struct context *f = from, *t = to;
     swapcontext(&f->uc, &t->uc);
+}
+
+bool kssi_context_is_fresh(const void *ctx)
+{
+    const ucontext_t *uc = kssi_context_ucontext(ctx);
+    return kssi_arch_pc(uc) == (uintptr_t)kssi_thread_entry;
 }
 
 const ucontext_t *kssi_context_ucontext(const void *ctx)

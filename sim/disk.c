@@ -30,11 +30,15 @@ struct kssi_disk_hw {
     _Atomic uint64_t seeks, errors, interrupts, busy_ns;
 };
 
-static void wait_until(uint64_t ns)
+/* Until then, or until the disk is closed: nothing else posts while a request is under way. */
+static void wait_until(struct kssi_disk_hw *hw, uint64_t ns)
 {
     struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+    int r;
+    while ((r = sem_clockwait(&hw->go, CLOCK_MONOTONIC, &t)) != 0 && errno == EINTR)
         ;
+    if (r == 0)
+        sem_post(&hw->go); /* for the engine's own loop to see */
 }
 
 /* A short count without an error is the end of the file, or what the host could still take. */
@@ -66,10 +70,10 @@ static void serve(struct kssi_disk_hw *hw)
         hw->seeks++;
     }
     if (hw->bytes_per_second)
-        cost += (uint64_t)((double)r.length * 1e9 / (double)hw->bytes_per_second);
+        cost += (uint64_t)((double)r.length * 1e9 / (double)hw->bytes_per_second); /* 2^20 bytes: below 2^60 */
     struct kssi_disk_status s = transfer(hw, &r);
     if (cost)
-        wait_until(start + cost);
+        wait_until(hw, start + cost);
     hw->head = r.offset + s.done;
     hw->status = s;
     hw->errors += s.error != 0;
@@ -95,9 +99,12 @@ static int open_backing(const struct kss_disk_config *c)
 {
     int flags = O_CLOEXEC | (c->create ? O_RDWR | O_CREAT | O_TRUNC : c->writable ? O_RDWR : O_RDONLY);
     struct stat st;
-    if (stat(c->path, &st) == 0 && S_ISDIR(st.st_mode))
+    bool there = stat(c->path, &st) == 0;
+    if (there && S_ISDIR(st.st_mode))
         return kssi_error(-EISDIR, "disk %s: %s is a directory; a disk is backed by a file", c->name,
                           c->path);
+    if (there && S_ISFIFO(st.st_mode)) /* it can't seek, and opening one may block */
+        return kssi_error(-ESPIPE, "disk %s: %s is a pipe; a disk is backed by a file", c->name, c->path);
     int fd = open(c->path, flags, 0666);
     if (fd < 0) {
         int e = errno;

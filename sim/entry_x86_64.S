@@ -83,16 +83,18 @@ END kssi_trap_entry
  */
 FUNC kssi_trap_exit
         movq    %rbx, %rsp
-        HOT     %rax
-        movq    %rbx, %fs:HOT_EXIT_FRAME(%rax)
 /*
  * The restartable sequence. Mode and interrupt flag are memory, the program counter is not, and they
  * must change together. An interrupt that finds the pc in [begin, end) is left pending and puts the
  * CPU back to begin: kernel mode, interrupts off, rbx = rsp = the exit frame (the handler does all
  * of this). Nothing here changes the frame but for the alternate stack, so doing it again is safe.
+ * The exit frame is noted inside it: a non-maskable interrupt before that has an exit of its own, and
+ * would leave another one there. Until it is noted, rbx is right.
  */
 LABEL kssi_trap_exit_begin
         HOT     %rax
+        movq    %rbx, %fs:HOT_EXIT_FRAME(%rax)
+LABEL kssi_trap_exit_noted
         cmpb    $0, TF_IRQS_ON(%rbx)
         je      1f                      /* back to where interrupts are off: pending ones wait */
         cmpl    $0, %fs:HOT_PENDING(%rax)
@@ -105,7 +107,9 @@ LABEL kssi_trap_exit_begin
         movq    %rcx, FRAME_UC+UC_STACK+8(%rbx)
         movq    %fs:HOT_ALTSTACK+16(%rax), %rcx
         movq    %rcx, FRAME_UC+UC_STACK+16(%rbx)
-        movzbl  TF_MODE(%rbx), %ecx
+        cmpq    $0, %fs:HOT_CLOSE(%rax)
+        jne     7f
+8:      movzbl  TF_MODE(%rbx), %ecx
         movb    %cl, %fs:HOT_MODE(%rax)
         movzbl  TF_IRQS_ON(%rbx), %ecx
         movb    %cl, %fs:HOT_IRQS_ON(%rax)
@@ -147,12 +151,49 @@ LABEL kssi_trap_exit_begin
         orl     $2, (%rsp)
         popfq
         jmp     3b
-LABEL kssi_trap_exit_end
         FRAME_RULES BREG_RBX
+/*
+ * To user mode, which finds the kernel stacks closed. They can't be closed by code that returns through one: the
+ * frame is copied to the CPU's trampoline, and the copy is what the host reads. From "closed = 1" on, an interrupt
+ * opens them again before it goes back to begin, where the frame itself is what counts; the copy is forgotten.
+ */
+7:      cmpb    $0, TF_MODE(%rbx)
+        jne     8b                      /* back into the kernel: they stay open */
+        movq    %fs:HOT_TRAMPOLINE(%rax), %rdi
+        movq    %rbx, %rsi
+        movl    TF_SIZE(%rbx), %ecx
+        shrl    $3, %ecx
+        rep movsq
+        movq    %fs:HOT_CLOSE(%rax), %r12
+        movb    $1, %fs:HOT_CLOSED(%rax)
+        movq    %fs:HOT_TRAMPOLINE(%rax), %rbx
+        leaq    FRAME_XSTATE(%rbx), %rcx
+        movq    %rcx, FRAME_UC+UC_FPREGS(%rbx)
+        leaq    FRAME_UC(%rbx), %rsp
+        jmp     10f
+9:      movq    CLOSABLE_SIZE(%r12), %rsi
+        xorl    %edx, %edx              /* PROT_NONE */
+        movl    $10, %eax               /* mprotect */
+        syscall
+        testl   %eax, %eax
+        jnz     kssi_trap_exit_open
+        addq    $CLOSABLE_BYTES, %r12
+10:     movq    CLOSABLE_START(%r12), %rdi
+        testq   %rdi, %rdi
+        jnz     9b
+        HOT     %rax
+        jmp     8b
+LABEL kssi_trap_exit_end
 LABEL kssi_trap_exit_pending
         movq    %rbx, %rdi
         call    kssi_trap_again
         jmp     kssi_trap_exit
+kssi_trap_exit_open:                    /* the host would not close them: on the entry stack, and not back */
+        HOT     %rax
+        movq    %fs:HOT_ALTSTACK(%rax), %rsp
+        addq    %fs:HOT_ALTSTACK+16(%rax), %rsp
+        andq    $-16, %rsp
+        call    kssi_protect_failed
 END kssi_trap_exit
         .cfi_endproc
 
@@ -401,9 +442,11 @@ LABEL kssi_user_copy_fixup
         .cfi_endproc
 END kssi_user_copy
 
-/* void kssi_call_on_stack(uintptr_t top, void (*fn)(void *), void *arg) */
+/* void kssi_call_on_stack(uintptr_t top, void (*fn)(void *), void *arg). Its caller may lie on lower
+   addresses: gdb takes that for a corrupt stack, unless it is told that the frame is special. */
 FUNC kssi_call_on_stack
         .cfi_startproc
+        .cfi_signal_frame
         pushq   %rbp
         .cfi_def_cfa_offset 16
         .cfi_offset %rbp, -16

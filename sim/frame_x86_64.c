@@ -19,7 +19,7 @@ _Static_assert(offsetof(struct kss_trap_frame, stack) == TF_STACK, "frame layout
 _Static_assert(offsetof(struct kss_trap_frame, cause) == TF_CAUSE, "frame layout");
 _Static_assert(offsetof(struct kss_trap_frame, size) == TF_SIZE, "frame layout");
 _Static_assert(offsetof(struct kss_trap_frame, host_errno) == TF_HOST_ERRNO, "frame layout");
-_Static_assert(sizeof(struct kss_trap_frame) <= FRAME_UC, "frame layout");
+_Static_assert(sizeof(struct kss_trap_frame) == FRAME_UC, "frame layout");
 _Static_assert(KSS_TRAP_FRAME_MAGIC == FRAME_MAGIC, "frame layout");
 _Static_assert(KSS_VEC_SYSCALL == SYSCALL_VECTOR, "vector");
 _Static_assert(offsetof(ucontext_t, uc_stack) == UC_STACK, "ucontext layout");
@@ -85,7 +85,9 @@ uint64_t kssi_frame_flags(const struct kss_trap_frame *tf)
 
 void kssi_frame_set_pc(struct kss_trap_frame *tf, uintptr_t pc)
 {
-    frame_regs(tf)[REG_RIP] = (greg_t)pc;
+    greg_t *r = frame_regs(tf);
+    tf->seal ^= (uint64_t)r[REG_RIP] ^ pc;
+    r[REG_RIP] = (greg_t)pc;
 }
 
 void kssi_frame_set_result(struct kss_trap_frame *tf, long value)
@@ -105,10 +107,30 @@ long kssi_frame_arguments(const struct kss_trap_frame *tf, long a[6])
     return r[REG_RDI];
 }
 
-unsigned kssi_frame_saved_registers(const struct kss_trap_frame *tf)
+/* What is not part of it: the vector, which an interrupt that is handled at the exit changes; the link; results. */
+static inline uint64_t seal_of(const struct kss_trap_frame *tf, uint64_t key)
 {
+    const greg_t *r = frame_regs(tf);
+    uint64_t head, size, sp = (uint64_t)r[REG_RSP], flags = (uint64_t)r[REG_EFL];
+    memcpy(&head, (const unsigned char *)tf + TF_VECTOR, 8);
+    memcpy(&size, (const unsigned char *)tf + TF_SIZE, 8); /* and host_errno */
+    key ^= tf->magic ^ (uint64_t)(uintptr_t)tf->prev ^ (uint64_t)r[REG_RIP] ^ (sp << 13 | sp >> 51) ^
+           (flags << 29 | flags >> 35) ^ (size << 7) ^ (head & ~(uint64_t)0xffff);
+    if (tf->source == SOURCE_SIGNAL)
+        key ^= (uint64_t)r[REG_CSGSFS] ^ (uint64_t)(uintptr_t)frame_uc(tf)->uc_mcontext.fpregs;
+    return key;
+}
+
+unsigned kssi_frame_seal(struct kss_trap_frame *tf, uint64_t key)
+{
+    tf->seal = seal_of(tf, key);
     /* All general registers but pc and sp; the gate leaves out those a C call may change. */
     return tf->source == SOURCE_SIGNAL ? 15 : 6;
+}
+
+bool kssi_frame_sealed(const struct kss_trap_frame *tf, uint64_t key)
+{
+    return tf->seal == seal_of(tf, key);
 }
 
 void kssi_frame_init_user(struct kss_trap_frame *tf, kss_user_fn fn, void *arg, uintptr_t sp)
@@ -149,12 +171,13 @@ const char *kssi_frame_check(const struct kss_trap_frame *tf)
         return "the frame's magic number is wrong";
     if (tf->mode > KSS_MODE_KERNEL || tf->irqs_on > 1)
         return "the saved mode or interrupt flag is neither 0 nor 1";
-    if (tf->mode == KSS_MODE_USER && !tf->irqs_on)
+    if (tf->mode == KSS_MODE_USER && !tf->irqs_on && !tf->stack) /* but for an NMI in the call gate */
         return "it would return to user mode with interrupts off";
     if (tf->stack >= KSSI_VECTOR_STACKS)
         return "it says that it lies on a vector stack that does not exist";
     if (tf->source == SOURCE_GATE)
-        return tf->size == GATE_FRAME_SIZE ? NULL : "the frame's size is wrong";
+        return tf->size == GATE_FRAME_SIZE ? "the saved program counter, stack pointer or mode is not what was saved"
+                                           : "the frame's size is wrong";
     if (tf->source != SOURCE_SIGNAL || tf->size != model.frame_size)
         return "the frame's kind or size is wrong";
     const unsigned char *base = (const unsigned char *)tf;
@@ -164,14 +187,19 @@ const char *kssi_frame_check(const struct kss_trap_frame *tf)
         return "a saved segment register is wrong";
     if ((uint64_t)r[REG_EFL] & ~(uint64_t)FLAGS_ALLOWED)
         return "the saved flags have bits that no program can set";
+    if ((uint64_t)r[REG_RIP] >> 47)
+        return "the saved program counter is no address that a program can have";
     if ((const unsigned char *)uc->uc_mcontext.fpregs != base + FRAME_XSTATE)
         return "the pointer to the extended state is wrong";
-    return NULL;
+    return "the saved program counter, stack pointer, flags or mode is not what was saved";
 }
 
 bool kssi_frame_fixup(struct kss_trap_frame *tf)
 {
-    return kssi_arch_fixup(frame_uc(tf));
+    uintptr_t pc = kssi_frame_pc(tf);
+    bool fixed = kssi_arch_fixup(frame_uc(tf));
+    tf->seal ^= pc ^ kssi_frame_pc(tf);
+    return fixed;
 }
 
 unsigned kssi_frame_instruction_length(const struct kss_trap_frame *tf)

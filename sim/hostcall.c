@@ -22,7 +22,7 @@ static const char *const host_libraries[] = { "libc.so",      "libc-",      "ld-
                                               "linux-vdso",   "libgcc_s",   "libunwind", "liblzma",
                                               "libpthread",   "libdl",      "libstdc++", "libc++",
                                               "libsmartcols", "libcheck",   "libasan",  "libubsan",
-                                              "libtsan",      "libsubunit" };
+                                              "libtsan",      "libclang_rt", "libsubunit" };
 
 static bool is_host_library(const char *path)
 {
@@ -34,6 +34,17 @@ static bool is_host_library(const char *path)
     return false;
 }
 
+static void add_range(struct kssi_range r)
+{
+    if (count == MAX_RANGES)
+        return;
+    ranges[count++] = r;
+    if (r.low < hull.low)
+        hull.low = r.low;
+    if (r.high > hull.high)
+        hull.high = r.high;
+}
+
 static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
     uintptr_t vdso = getauxval(AT_SYSINFO_EHDR);
@@ -43,15 +54,9 @@ static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
         return 0;
     for (unsigned i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        if (p->p_type != PT_LOAD || !(p->p_flags & PF_X) || count == MAX_RANGES)
-            continue;
-        struct kssi_range r = { info->dlpi_addr + p->p_vaddr,
-                                info->dlpi_addr + p->p_vaddr + p->p_memsz };
-        ranges[count++] = r;
-        if (r.low < hull.low)
-            hull.low = r.low;
-        if (r.high > hull.high)
-            hull.high = r.high;
+        if (p->p_type == PT_LOAD && (p->p_flags & PF_X))
+            add_range((struct kssi_range){ info->dlpi_addr + p->p_vaddr,
+                                           info->dlpi_addr + p->p_vaddr + p->p_memsz });
     }
     return 0;
 }
@@ -59,6 +64,9 @@ static int add_object(struct dl_phdr_info *info, size_t size, void *arg)
 static void find_ranges(void)
 {
     dl_iterate_phdr(add_object, NULL);
+#if KSSI_ASAN
+    add_range(kssi_sanitizer_code());
+#endif
 }
 
 void kssi_hostcall_init(void)

@@ -13,6 +13,14 @@
 #define HOT_KERNEL_SP 8
 #define HOT_EXIT_FRAME 16
 #define HOT_ALTSTACK 24 /* stack_t */
+#define HOT_CLOSE 48
+#define HOT_TRAMPOLINE 56
+#define HOT_CLOSED 64
+
+/* struct kssi_closable */
+#define CLOSABLE_START 0
+#define CLOSABLE_SIZE 8
+#define CLOSABLE_BYTES 16
 
 #ifndef __ASSEMBLER__
 #include <signal.h>
@@ -20,6 +28,12 @@
 #include "platform.h"
 
 struct kssi_hw_cpu;
+
+/* Memory that user mode may not touch: see protect.c. */
+struct kssi_closable {
+    void *start; /* NULL: the end of the list */
+    size_t size;
+};
 
 struct kssi_hot {
     uint8_t irqs_on;         /* the software interrupt flag; user mode always has it 1 */
@@ -30,6 +44,9 @@ struct kssi_hot {
     uint64_t kernel_sp;      /* where an entry from user mode puts its frame */
     uint64_t exit_frame;     /* the frame that the common exit is returning through */
     stack_t altstack;        /* the entry stack; the exit writes it into every frame */
+    const struct kssi_closable *close; /* what the exit to user mode closes; NULL: nothing */
+    void *trampoline;        /* outside of that: the exit's copy of the frame it returns through */
+    uint8_t closed;          /* it may be closed: handlers open it before they touch a kernel stack */
     int syscall_entry;       /* enum kss_syscall_entry */
     struct kssi_cpu *cpu;    /* NULL: not a simulated CPU */
     struct kssi_hw_cpu *hw;
@@ -43,6 +60,12 @@ _Static_assert(offsetof(struct kssi_hot, pending) == HOT_PENDING, "assembly offs
 _Static_assert(offsetof(struct kssi_hot, kernel_sp) == HOT_KERNEL_SP, "assembly offset");
 _Static_assert(offsetof(struct kssi_hot, exit_frame) == HOT_EXIT_FRAME, "assembly offset");
 _Static_assert(offsetof(struct kssi_hot, altstack) == HOT_ALTSTACK, "assembly offset");
+_Static_assert(offsetof(struct kssi_hot, close) == HOT_CLOSE, "assembly offset");
+_Static_assert(offsetof(struct kssi_hot, trampoline) == HOT_TRAMPOLINE, "assembly offset");
+_Static_assert(offsetof(struct kssi_hot, closed) == HOT_CLOSED, "assembly offset");
+_Static_assert(offsetof(struct kssi_closable, start) == CLOSABLE_START, "assembly offset");
+_Static_assert(offsetof(struct kssi_closable, size) == CLOSABLE_SIZE, "assembly offset");
+_Static_assert(sizeof(struct kssi_closable) == CLOSABLE_BYTES, "assembly offset");
 
 extern _Thread_local struct kssi_hot kssi_hot __attribute__((tls_model("initial-exec")));
 

@@ -37,12 +37,17 @@ struct kssi_hw_cpu {
     struct kssi_hw_machine *machine;
     pthread_t thread;
     _Atomic pid_t host_tid;  /* 0: not running, needs no pin */
+    struct kssi_hot *hot;    /* its thread's, while it runs: where a debugger finds it */
     void *entry_stack;
     size_t entry_stack_size;
+    void *trampoline;        /* NULL: kernel stacks are open in user mode too */
     timer_t tick, retry;
     uint64_t retry_ns;       /* how long to wait before the next look at a deferred interrupt */
     _Atomic uint64_t deferred;
     struct kssi_intc intc;
+    _Atomic unsigned nmi;    /* KSSI_NMI_ bits: why a non-maskable interrupt is due */
+    unsigned stuck;          /* ticks since the one that is still pending; own CPU's handler only */
+    unsigned hard_limit, eoi_limit; /* how many are too many, with interrupts off or on; 0: no limit */
     /* interrupt placement; this CPU only */
     unsigned place_line;
     uint64_t place_at;
@@ -50,11 +55,14 @@ struct kssi_hw_cpu {
     int error;               /* why it could not boot */
 };
 
+#define KSSI_CLOSABLE_MAX 16 /* kernel arenas of a machine */
+
 struct kssi_hw_machine {
     struct kss_machine *machine;
     const struct kss_config *config;
     uint64_t boot_ns;
     unsigned cpus;
+    struct kssi_closable closable[KSSI_CLOSABLE_MAX + 1];
     struct kssi_hw_cpu cpu[];
 };
 
@@ -97,10 +105,23 @@ void *kssi_mem_reserve(size_t size, size_t align);
 void kssi_mem_release(void *p, size_t size);
 int kssi_mem_open(void *p, size_t size);
 int kssi_mem_guard(void *p, size_t size);
+int kssi_mem_unguard(void *p, size_t size);
 void kssi_mem_discard(void *p, size_t size);
 bool kssi_mem_by_madvise(void);
 size_t kssi_mem_page(void);
 size_t kssi_mem_physical(void);
+
+/* protect.c */
+int kssi_protect_init(struct kssi_hw_machine *h);
+void kssi_protect_fini(struct kssi_hw_machine *h);
+int kssi_protect(struct kss_machine *m, void *region, size_t size);
+void kssi_protect_open(struct kssi_hot *hot);
+/* In a handler, before it touches a kernel stack: they may be closed in user mode and late in the exit to it. */
+static inline void kssi_protect_enter(struct kssi_hot *hot)
+{
+    if (__builtin_expect(hot->closed != 0, 0))
+        kssi_protect_open(hot);
+}
 
 /* context_ucontext.c */
 size_t kssi_context_size(void);
@@ -108,11 +129,19 @@ void kssi_context_init(void *ctx, struct kssi_range stack, void (*entry)(void));
 void kssi_context_switch(void *from, void *to);
 uintptr_t kssi_context_sp(const void *ctx);
 const ucontext_t *kssi_context_ucontext(const void *ctx);
+bool kssi_context_is_fresh(const void *ctx); /* made, and never switched to */
+
+/* sanitizer.c; all but the first where KSSI_ASAN only */
+int kssi_sanitizer_probe(void);
+typedef int kssi_swapcontext_fn(ucontext_t *from, const ucontext_t *to);
+struct kssi_range kssi_sanitizer_code(void); /* must not be interrupted */
+kssi_swapcontext_fn *kssi_sanitizer_swapcontext(void);
 
 /* unwind.c */
 void kssi_unwind_warm(void);
 int kssi_unwind(const void *ctx, struct kss_frame *frames, int max);
 int kssi_unwind_trap(const struct kss_trap_frame *tf, struct kss_frame *frames, int max);
+int kssi_unwind_sample(const struct kss_trap_frame *tf, struct kss_frame *frames, int max);
 bool kssi_symbol(uintptr_t pc, char *name, size_t size, uint64_t *offset);
 
 /* hostthread.c */

@@ -10,13 +10,16 @@
 #include <errno.h>
 #include <string.h>
 
+/* Above all that a handler can leave in service. */
+#define STOP_PRIORITY (KSS_IRQ_PRIO_MAX + 1)
+
 void kssi_intc_init(struct kssi_intc *intc)
 {
     memset(intc, 0, sizeof *intc);
     for (unsigned i = 0; i < KSS_IRQ_LINES; i++)
         intc->line[i].priority = 8;
     intc->line[KSS_LINE_TIMER].priority = 14;
-    intc->line[KSS_LINE_STOP].priority = 15;
+    intc->line[KSS_LINE_STOP].priority = STOP_PRIORITY;
 }
 
 bool kssi_intc_raise(struct kssi_intc *intc, unsigned line, unsigned count, uint64_t now)
@@ -102,6 +105,6 @@ bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_
     s->eoi = l->eoi;
     s->in_service = (intc->in_service & bit) != 0;
     s->masked = (intc->mask & bit) != 0;
-    s->priority = l->priority;
+    s->priority = l->priority < KSS_IRQ_PRIO_MAX ? l->priority : KSS_IRQ_PRIO_MAX;
     return quiet && atomic_load(&intc->raising) == 0 && s->raised == before;
 }

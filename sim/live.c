@@ -79,6 +79,7 @@ static void live_fini(struct kss_machine *m)
     size_t page = kssi_mem_page();
     if (!h)
         return;
+    kssi_protect_fini(h);
     for (unsigned i = 0; i < h->cpus; i++)
         if (h->cpu[i].entry_stack)
             kssi_mem_release((char *)h->cpu[i].entry_stack - page, h->cpu[i].entry_stack_size + page);
@@ -92,8 +93,17 @@ static int live_probe(void)
     if (getenv("VALGRIND_LIB") || (preload && strstr(preload, "vgpreload")))
         return kssi_error(-ENOTSUP, "the live machine can't run under valgrind, which kills a process "
                                     "whose signal frame was moved");
+    int r = kssi_sanitizer_probe();
+    if (r < 0)
+        return r;
     kssi_cycles_anchor();
     return kssi_signals_learn();
+}
+
+static unsigned in_ticks(uint64_t ns, unsigned hz)
+{
+    unsigned __int128 n = (unsigned __int128)ns * hz / 1000000000u;
+    return !ns ? 0 : n < 1 ? 1 : n > 1u << 30 ? 1u << 30 : (unsigned)n;
 }
 
 static int live_init(struct kss_machine *m)
@@ -108,10 +118,17 @@ static int live_init(struct kss_machine *m)
     h->config = config;
     h->cpus = config->cpus;
     kssi_machine_set_hw(m, h);
+    int r = kssi_protect_init(h);
+    if (r < 0) {
+        live_fini(m);
+        return r;
+    }
     for (unsigned i = 0; i < h->cpus; i++) {
         struct kssi_hw_cpu *hw = &h->cpu[i];
         hw->machine = h;
         hw->cpu = kssi_machine_cpu(m, i);
+        hw->hard_limit = in_ticks(config->watchdog.hard_lockup_ns, config->tick_hz);
+        hw->eoi_limit = in_ticks(config->watchdog.eoi_ns, config->tick_hz);
         kssi_intc_init(&hw->intc);
         if (make_entry_stack(hw) < 0) {
             live_fini(m);
@@ -126,14 +143,18 @@ static void *cpu_thread(void *arg)
     struct kssi_hw_cpu *hw = arg;
     struct kssi_hot *hot = kssi_hot_get();
     sigset_t cpu, all;
+    stack_t before; /* a sanitizer's, for instance */
     memset(hot, 0, sizeof *hot);
     hot->altstack = (stack_t){ .ss_sp = hw->entry_stack, .ss_size = hw->entry_stack_size };
-    sigaltstack(&hot->altstack, NULL);
+    sigaltstack(&hot->altstack, &before);
     hot->mode = KSS_MODE_KERNEL;
     hot->stacks = kssi_cpu_stacks(hw->cpu);
     hot->cpu = hw->cpu;
     hot->syscall_entry = (int)hw->machine->config->syscall_entry;
     hot->hw = hw;
+    hw->hot = hot;
+    hot->trampoline = hw->trampoline;
+    hot->close = hw->trampoline ? hw->machine->closable : NULL;
     atomic_store(&hw->host_tid, gettid());
     kssi_signals_cpu_mask(&cpu);
     pthread_sigmask(SIG_SETMASK, &cpu, NULL);
@@ -143,10 +164,10 @@ static void *cpu_thread(void *arg)
         kssi_timers_delete(hw);
     }
     atomic_store(&hw->host_tid, 0);
+    hw->hot = NULL;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, NULL);
-    stack_t off = { .ss_flags = SS_DISABLE };
-    sigaltstack(&off, NULL);
+    sigaltstack(&before, NULL);
     memset(hot, 0, sizeof *hot);
     return NULL;
 }
@@ -252,6 +273,20 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
 void kssi_device_raise(struct kss_machine *m, unsigned line)
 {
     kss_irq_raise(m, 0, line);
+}
+
+/* On this CPU it comes a little later, out of libc. */
+static void live_nmi(struct kss_machine *m, unsigned cpu)
+{
+    struct kssi_hw_cpu *hw = &hw_of(m)->cpu[cpu];
+    atomic_fetch_or(&hw->nmi, KSSI_NMI_RAISED);
+    pid_t tid = atomic_load(&hw->host_tid);
+    int saved = errno;
+    if (kssi_hot_get()->hw == hw)
+        kssi_timer_retry(hw);
+    else if (tid)
+        syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
+    errno = saved;
 }
 
 static int live_acknowledge(uint64_t *raised_ns)
@@ -360,6 +395,17 @@ static uint64_t live_entropy(void)
     return v;
 }
 
+static void live_message(const char *text, size_t n)
+{
+    while (n) {
+        ssize_t w = write(STDERR_FILENO, text, n);
+        if (w <= 0 && errno != EINTR)
+            return;
+        text += w > 0 ? w : 0;
+        n -= w > 0 ? (size_t)w : 0;
+    }
+}
+
 struct kssi_platform const kssi_platform_live = {
     .name = "live",
     .probe = live_probe,
@@ -370,8 +416,10 @@ struct kssi_platform const kssi_platform_live = {
     .release = kssi_mem_release,
     .open = kssi_mem_open,
     .guard = kssi_mem_guard,
+    .unguard = kssi_mem_unguard,
     .discard = kssi_mem_discard,
     .guards_by_madvise = kssi_mem_by_madvise,
+    .protect = kssi_protect,
     .page_size = kssi_mem_page,
     .memory_size = kssi_mem_physical,
     .load_kernel_sp = live_load_kernel_sp,
@@ -383,6 +431,7 @@ struct kssi_platform const kssi_platform_live = {
     .context_switch = kssi_context_switch,
     .context_sp = kssi_context_sp,
     .raise = live_raise,
+    .nmi = live_nmi,
     .acknowledge = live_acknowledge,
     .eoi = live_eoi,
     .set_mask = live_set_mask,
@@ -392,8 +441,10 @@ struct kssi_platform const kssi_platform_live = {
     .clock = live_clock,
     .account_clock = live_account_clock,
     .entropy = live_entropy,
+    .message = live_message,
     .backtrace = kssi_unwind,
     .backtrace_trap = kssi_unwind_trap,
+    .sample = kssi_unwind_sample,
     .symbol = kssi_symbol,
     .in_host_code = kssi_hostcall_contains,
     .placement_start = kssi_placement_start,

@@ -1,6 +1,7 @@
 # The hosted machines: they see include/, lib/platform.h and sim/, and no policy.
 noinst_LTLIBRARIES += sim/libmachine.la
-sim_libmachine_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sim -I$(top_srcdir)/lib $(UNWIND_CFLAGS)
+sim_libmachine_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/sim -I$(top_srcdir)/lib $(UNWIND_CFLAGS) \
+	-DKSSI_GDB_SCRIPT='"$(gdbdir)/libkstacksim.so.0.0.0-gdb.py"'
 sim_libmachine_la_CFLAGS = $(AM_CFLAGS)
 sim_libmachine_la_CCASFLAGS = $(AM_CCASFLAGS)
 sim_libmachine_la_SOURCES = \
@@ -13,8 +14,11 @@ sim_libmachine_la_SOURCES = \
 	sim/hostcall.c \
 	sim/intc.c \
 	sim/live.c \
+	sim/protect.c \
+	sim/sanitizer.c \
 	sim/signal.c \
 	sim/stackmem.c \
+	sim/stackprotect.c \
 	sim/timer_live.c \
 	sim/unwind.c
 if ARCH_X86_64

@@ -17,7 +17,7 @@
    calls of the common entry. */
 #define STACK_RESERVE 512
 #define STACK_DOUBLE_FAULT 1
-#define STACK_ABORT 7
+#define STACK_ABORT (KSSI_VECTOR_STACKS - 1)
 
 static const int exceptions[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
 static struct sigaction previous[NSIG];
@@ -84,6 +84,14 @@ static bool put_frame(struct kssi_hot *hot, const ucontext_t *uc, unsigned stack
     return true;
 }
 
+/* Is its handler running? An exception there is a triple fault, however much room its stack has. */
+static bool in_double_fault(const struct kssi_hot *hot, const ucontext_t *uc)
+{
+    const struct kssi_range *own = &hot->stacks->vector[STACK_DOUBLE_FAULT];
+    uintptr_t sp = kssi_arch_sp(uc);
+    return hot->stacks->vector_busy[STACK_DOUBLE_FAULT] && sp > own->low && sp <= own->high;
+}
+
 /*
  * Delivers a vector. A frame that can't be put where it belongs (kernel stack used up, stack pointer
  * anywhere, vector stack in use) becomes a double fault on that vector's own stack; when that fails
@@ -91,9 +99,11 @@ static bool put_frame(struct kssi_hot *hot, const ucontext_t *uc, unsigned stack
  */
 static void deliver(struct kssi_hot *hot, ucontext_t *uc, const struct event *ev)
 {
+    kssi_protect_enter(hot);
     unsigned stack = hot->table->gate[ev->vector].stack & 7;
+    bool last = in_double_fault(hot, uc) && ev->vector < KSS_VEC_IRQ && ev->vector != KSS_VEC_NMI;
     hot->delivering = 1;
-    bool ok = put_frame(hot, uc, stack, ev, KSS_NO_CAUSE);
+    bool ok = !last && put_frame(hot, uc, stack, ev, KSS_NO_CAUSE);
     if (!ok) {
         struct event df = { KSS_VEC_DOUBLE_FAULT, ev->error, ev->address, 0 };
         ok = put_frame(hot, uc, STACK_DOUBLE_FAULT, &df, ev->vector);
@@ -102,6 +112,8 @@ static void deliver(struct kssi_hot *hot, ucontext_t *uc, const struct event *ev
     hot->irqs_on = 0;
     hot->mode = KSS_MODE_KERNEL;
     if (!ok) {
+        hot->stacks->triple_vector = ev->vector;
+        hot->stacks->triple_pc = kssi_arch_pc(uc);
         kssi_arch_divert(uc, kssi_triple_fault, hot->stacks->vector[STACK_ABORT].high);
         return;
     }
@@ -118,6 +130,7 @@ static void interrupt(struct kssi_hot *hot, ucontext_t *uc)
     if (kssi_arch_in_exit(pc)) {
         /* Between "mode = user" and the instruction that leaves: undo it; the exit starts again and
            finds the pending flag. */
+        kssi_protect_enter(hot);
         kssi_arch_restart_exit(uc, hot->exit_frame);
         hot->mode = KSS_MODE_KERNEL;
         hot->irqs_on = 0;
@@ -143,7 +156,61 @@ static void interrupt(struct kssi_hot *hot, ucontext_t *uc)
     deliver(hot, uc, &ev);
 }
 
-static void on_interrupt(int sig, siginfo_t *si, void *context)
+/*
+ * Taken whatever the interrupt flag says, but not in the middle of libc, which its handler may need, nor while the
+ * last one's frame is live: both look again soon. In the exit's restartable range it finds a whole CPU by going back
+ * to the start of it. True: it was delivered.
+ */
+static bool nonmaskable(struct kssi_hot *hot, ucontext_t *uc)
+{
+    uintptr_t pc = kssi_arch_pc(uc);
+    unsigned stack = hot->table->gate[KSS_VEC_NMI].stack & 7;
+    const struct kssi_range *own = &hot->stacks->vector[stack];
+    /* The last one's frame is in use to the last instruction of its exit, long after it is said to be free; the stack
+       pointer may be in the trampoline by then. */
+    uintptr_t sp = hot->closed && kssi_arch_in_exit(pc) ? hot->exit_frame : kssi_arch_sp(uc);
+    bool busy = stack && (hot->stacks->vector_busy[stack] || (sp > own->low && sp <= own->high));
+    if (kssi_hostcall_contains(pc) || busy) {
+        kssi_timer_retry(hot->hw);
+        return false;
+    }
+    struct event ev = { .vector = KSS_VEC_NMI, .error = atomic_exchange(&hot->hw->nmi, 0) };
+    if (kssi_arch_in_exit(pc)) {
+        kssi_arch_restart_exit(uc, hot->exit_frame);
+        hot->mode = KSS_MODE_KERNEL;
+        hot->irqs_on = 0;
+    }
+    hot->pending = 1; /* what this signal came for beside it is found at the exit */
+    hot->hw->retry_ns = 20000;
+    deliver(hot, uc, &ev);
+    return true;
+}
+
+/* The tick's watchdog: the last tick is still waiting, not because libc runs, but because interrupts are off or an
+   interrupt of the same or a higher priority was never ended. */
+static void watch_ticks(struct kssi_hot *hot, bool first)
+{
+    struct kssi_hw_cpu *hw = hot->hw;
+    /* Expiries that were missed are not counted: the host has not run this thread meanwhile. */
+    hw->stuck = first ? 0 : hw->stuck + 1;
+    if (!hw->stuck)
+        return;
+    unsigned limit = 0;
+    if (hot->mode == KSS_MODE_KERNEL && !hot->irqs_on)
+        limit = hw->hard_limit;
+    else if (!kssi_intc_deliverable(&hw->intc))
+        limit = hw->eoi_limit;
+    if (!limit) { /* libc holds it back: that time is not held against what comes after it */
+        hw->stuck = 0;
+    } else if (hw->stuck >= limit) {
+        hw->stuck = 0;
+        atomic_fetch_or(&hw->nmi, KSSI_NMI_WATCHDOG);
+    }
+}
+
+/* The handlers themselves are not instrumented: to mark its frame, a function writes unaligned words, and the
+   interrupted program may have alignment checks on until kssi_arch_handler_entry() is over. */
+KSSI_UNSANITIZED static void on_interrupt(int sig, siginfo_t *si, void *context)
 {
     int saved = errno;
     kssi_arch_handler_entry(context);
@@ -155,8 +222,10 @@ static void on_interrupt(int sig, siginfo_t *si, void *context)
             unsigned missed = si->si_overrun > 0 ? (unsigned)si->si_overrun : 0;
             bool first = kssi_intc_raise(&hot->hw->intc, KSS_LINE_TIMER, 1 + missed, now);
             kssi_trace_raise(h->machine, KSS_LINE_TIMER, hot->cpu, !first || missed);
+            watch_ticks(hot, first);
         }
-        interrupt(hot, context);
+        if (!hot->hw->nmi || !hot->table || !nonmaskable(hot, context))
+            interrupt(hot, context);
     } else if (sig == KSSI_SIG_TIMER) {
         /* The host program's own alarm(), on a thread of its own: its handler, if it has one. */
         const struct sigaction *old = &previous[sig];
@@ -232,7 +301,9 @@ static void exception(struct kssi_hot *hot, int sig, siginfo_t *si, ucontext_t *
         return;
     struct event ev = { a.vector, a.error, a.address, 0 };
     if (kssi_arch_in_exit(kssi_arch_pc(uc))) {
-        /* The host refused the frame that the exit was returning through. */
+        /* The host refused the frame that the exit was returning through, or its copy. */
+        if (hot->closed)
+            kssi_arch_exit_from(uc, hot->exit_frame);
         hot->mode = KSS_MODE_KERNEL;
         hot->irqs_on = 0;
         ev.vector = KSS_VEC_DOUBLE_FAULT;
@@ -249,7 +320,7 @@ static void exception(struct kssi_hot *hot, int sig, siginfo_t *si, ucontext_t *
     deliver(hot, uc, &ev);
 }
 
-static void on_exception(int sig, siginfo_t *si, void *context)
+KSSI_UNSANITIZED static void on_exception(int sig, siginfo_t *si, void *context)
 {
     int saved = errno;
     kssi_arch_handler_entry(context);
@@ -370,23 +441,27 @@ int kssi_signals_learn(void)
     return r;
 }
 
-/* ---- SIGINT and SIGTERM --------------------------------------------------------------------------- */
+/* ---- SIGINT, SIGTERM, SIGQUIT --------------------------------------------------------------------- */
 
 #define STOPPABLE 16
 static _Atomic(struct kss_machine *) stoppable[STOPPABLE];
-static struct sigaction stop_previous[2];
-static const int stop_signals[2] = { SIGINT, SIGTERM };
+static struct sigaction stop_previous[3];
+static const int stop_signals[3] = { SIGINT, SIGTERM, SIGQUIT };
 static unsigned stoppables;
+static _Atomic unsigned in_on_stop; /* handlers that may be looking at a machine */
 
 static void on_stop(int sig)
 {
     int saved = errno;
-    (void)sig;
+    in_on_stop++;
     for (unsigned i = 0; i < STOPPABLE; i++) {
         struct kss_machine *m = stoppable[i];
-        if (m)
+        if (m && sig == SIGQUIT)
+            kss_machine_dump(m);
+        else if (m)
             kss_machine_stop(m);
     }
+    in_on_stop--;
     errno = saved;
 }
 
@@ -401,13 +476,15 @@ void kssi_signals_on_stop(struct kss_machine *m, bool on)
         if (on && stoppables++ == 0) {
             struct sigaction sa = { .sa_handler = on_stop, .sa_flags = SA_RESTART };
             sigfillset(&sa.sa_mask);
-            for (int s = 0; s < 2; s++)
+            for (int s = 0; s < 3; s++)
                 sigaction(stop_signals[s], &sa, &stop_previous[s]);
         } else if (!on && --stoppables == 0) {
-            for (int s = 0; s < 2; s++)
+            for (int s = 0; s < 3; s++)
                 sigaction(stop_signals[s], &stop_previous[s], NULL);
         }
         break;
     }
+    while (!on && in_on_stop) /* on another host thread: the machine may be destroyed when this returns */
+        kssi_relax();
     pthread_mutex_unlock(&install_lock);
 }

@@ -14,6 +14,7 @@
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
 #endif
 
 size_t kssi_mem_page(void)
@@ -90,6 +91,15 @@ int kssi_mem_guard(void *p, size_t size)
         r = madvise(p, size, MADV_GUARD_INSTALL);
     while (r != 0 && errno == EINTR);
     return r == 0 ? 0 : -errno;
+}
+
+int kssi_mem_unguard(void *p, size_t size)
+{
+    if (!kssi_mem_by_madvise()) {
+        madvise(p, size, MADV_DONTNEED);
+        return mprotect(p, size, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
+    }
+    return madvise(p, size, MADV_GUARD_REMOVE) == 0 ? 0 : -errno;
 }
 
 void kssi_mem_discard(void *p, size_t size)

@@ -330,7 +330,7 @@ START_TEST(nameless)
     ck_assert_uint_eq(kss_trap_flags(NULL), 0);
     ck_assert_uint_eq(kss_trap_instruction_length(NULL), 0);
     ck_assert_int_eq(kss_trap_argument(NULL, 0), 0);
-    FAILS(kss_trap_register(NULL, 0, &value), EINVAL);
+    FAILS(kss_trap_register(NULL, 0, &value), EPERM);
     kss_dump_printf(NULL, "%d", 1);
     FAILS(kss_set_error(-EIO, "sector %d", 7), EIO);
     ck_assert_int_eq(kss_set_error(-EPERM, NULL), -EPERM);

@@ -283,7 +283,8 @@ START_TEST(a_thousand_machines)
         one_machine(i);
     size_t grown = mallinfo2().uordblks;
     ck_assert_int_eq(descriptors(), fds);
-    ck_assert_msg(mappings() <= maps + 8, "%d mappings, then %d", maps, mappings());
+    /* AddressSanitizer maps its shadow of large blocks anew, piece by piece. */
+    ck_assert_msg(KSS_TEST_ASAN || mappings() <= maps + 8, "%d mappings, then %d", maps, mappings());
     ck_assert_msg(grown < heap + 16384, "%zu bytes of heap, then %zu", heap, grown);
 }
 END_TEST
@@ -298,7 +299,8 @@ static Suite *suite(void)
     tcase_add_test(t, class_that_refuses);
     tcase_add_test(t, config_edges);
     tcase_add_test(t, another_mask);
-    tcase_add_test(t, little_address_space);
+    if (!KSS_TEST_ASAN) /* it needs terabytes of address space, and gives up without */
+        tcase_add_test(t, little_address_space);
     tcase_add_test(t, no_timers);
     tcase_add_test(t, a_thousand_machines);
     suite_add_tcase(s, t);

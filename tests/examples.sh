@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Runs every example as a user would, good input and bad, and looks at what it says.
-# REQ I8 P2 (the narrated runs)
+# REQ I8 P2 (the narrated runs), P11 (deep_path)
 top=${top_builddir:-.}
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
@@ -42,7 +42,16 @@ expect 0 'ZOMBIE\|zombie' "$ex/zombie"
 expect 0 'ZOMBIE\|zombie' "$ex/zombie" --free
 expect 0 'high-water' "$ex/recursion"
 expect 0 'overflow' "$ex/recursion" --overflow
-for p in hello_syscall timer_story keyboard_echo two_threads zombie recursion preempted_write; do
+expect 0 'kernel stack overflow' "$ex/deep_path" # REQ P11
+grep -q '^kernel stack of thread .*(reader), RUNNING' "$tmp/out" || fail "no picture of the deepest point"
+grep -q 'socket_deliver+' "$tmp/out" || fail "the network's path is not in the report of the overflow"
+grep -q 'driver_start_request+' "$tmp/out" || fail "nor the file system's"
+grep -q "bytes are as they were" "$tmp/out" || fail "no word on the bystander's stack"
+awk '$1 == "a" && $4 == "kernel" && $NF == $2 { a = 1 }
+     $1 == "b" && $5 == "fits" && $6 < $2 && $10 == $6 + $7 + $8 + $9 { b = 1; small = $2 }
+     $1 == "c" && $4 == "fits" && $5 > small && $5 < $2 && $9 == $5 + $8 { c = 1 }
+     END { exit !(a && b && c) }' "$tmp/out" || fail "deep_path's table is not what it should be"
+for p in hello_syscall timer_story keyboard_echo two_threads zombie recursion preempted_write deep_path; do
     expect 0 'usage' "$ex/$p" --help
     expect 2 'usage\|invalid\|unrecognized' "$ex/$p" --no-such-option
 done

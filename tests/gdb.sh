@@ -25,6 +25,9 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
 DEBUGINFOD_URLS=
 export DEBUGINFOD_URLS
+# In a build with AddressSanitizer: its search for leaks can't run in a program that is being traced.
+ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0
+export ASAN_OPTIONS
 
 look()
 {

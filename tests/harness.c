@@ -21,6 +21,7 @@ struct kss_config test_config(void)
     const char *entry = getenv("KSS_TEST_ENTRY");
     if (entry && strcmp(entry, "gate") == 0)
         c.syscall_entry = KSS_SYSCALL_GATE;
+    c.lock_order = getenv("KSS_TEST_LOCK_ORDER") != NULL;
     return c;
 }
 
@@ -51,10 +52,38 @@ void test_wait_asleep(long tid)
         kss_sleep(1);
 }
 
+/* KSS_TEST_LOCK_ORDER: no test but those of the checker itself may make it speak. */
+static void assert_lock_order(void)
+{
+    static char text[8192];
+    for (int i = 0; getenv("KSS_TEST_LOCK_ORDER") && i < report_count && i < REPORTS; i++) {
+        if (reports[i].kind != KSS_REPORT_LOCK_ORDER)
+            continue;
+        kss_report_format(&reports[i], text, sizeof text);
+        ck_abort_msg("the order of locks:\n%s", text);
+    }
+}
+
+bool test_can_protect(void)
+{
+    struct kss_config c = test_config();
+    struct kss_machine *m = NULL;
+    c.syscall_entry = KSS_SYSCALL_TRAP;
+    c.protect = KSS_PROTECT_MPROTECT;
+    int r = kss_machine_create(&m, &c);
+    ck_assert_msg(r == 0 || (r == -ENOTSUP && strstr(kss_last_error(), "MADV_GUARD_INSTALL")), "%d: %s", r,
+                  kss_last_error());
+    kss_machine_destroy(m);
+    return r == 0;
+}
+
 struct kss_machine *test_machine(const struct kss_config *config)
 {
     struct kss_machine *m = NULL;
-    int r = kss_machine_create(&m, config);
+    struct kss_config c = *config;
+    if (getenv("KSS_TEST_PROTECT") && c.syscall_entry == KSS_SYSCALL_TRAP) /* all tests with kernel stacks closed */
+        c.protect = KSS_PROTECT_AUTO;
+    int r = kss_machine_create(&m, &c);
     ck_assert_msg(r == 0, "create: %d: %s", r, kss_last_error());
     r = kss_syscall_register(m, SYS_KERNEL, sys_kernel, "kernel");
     ck_assert_msg(r == 0, "register: %d: %s", r, kss_last_error());
@@ -71,6 +100,7 @@ int test_run(struct kss_machine *m, kss_user_fn fn, void *arg)
         ck_abort_msg("run: %d: %s\n%s", r, kss_last_error(), text);
     }
     ck_assert_msg(r == 0, "run: %d: %s", r, kss_last_error());
+    assert_lock_order();
     r = kss_check(m);
     ck_assert_msg(r == 0, "check: %s", kss_last_error());
     return status;

@@ -26,11 +26,34 @@
  */
 #define _mark_point(file, line) ((void)0)
 
+/* Built with AddressSanitizer: frames are larger, and its run-time library maps memory of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define KSS_TEST_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define KSS_TEST_ASAN 1
+#endif
+#endif
+#ifndef KSS_TEST_ASAN
+#define KSS_TEST_ASAN 0
+#endif
+/* A function that reads other functions' frames, or what they left; or overruns its own on purpose. */
+#if KSS_TEST_ASAN
+#define READS_FRAMES __attribute__((no_sanitize("address")))
+#else
+#define READS_FRAMES
+#endif
+
+/* Does on purpose what the undefined-behaviour sanitizer would stop. */
+#define NO_UBSAN __attribute__((no_sanitize("undefined")))
+
 extern struct kss_report reports[REPORTS];
 extern int report_count;
 
 /* Defaults for tests: every context switch checks the invariants, reports are kept. */
 struct kss_config test_config(void);
+/* Kernel stacks can be closed by mprotect on this host; where not, the library has said why. */
+bool test_can_protect(void);
 struct kss_machine *test_machine(const struct kss_config *config);
 /* Runs fn(arg) as the first process; asserts that the run and the invariants are good. Returns its
    wait status. */

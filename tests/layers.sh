@@ -96,14 +96,14 @@ for file in lib/*.[ch] sim/*.[chS]; do
     forbid "$file" "$(code "$file")" "$regs" "a register of x86-64 outside sim/*x86_64*"
 done
 
-for file in examples/*.[chS] tests/*.[chS] tests/*.cc bench/*.[chS]; do
+for file in examples/*.[chS] tests/*.[chS] tests/*.cc bench/*.[chS] tools/*.[chS]; do
     [ -f "$file" ] || continue
     scanned=$((scanned + 1))
     text=$(code "$file")
     forbid "$file" "$text" "$include([^\">]*/)?(lib|sim)/|$include($lib|$sim)[\">]" \
         "a header that is not public"
 done
-for file in examples/local.mk tests/local.mk bench/local.mk; do
+for file in examples/local.mk tests/local.mk bench/local.mk tools/local.mk; do
     forbid "$file" "$(sed 's/#.*//' "$file")" '-I[^[:space:]]*/(lib|sim)([^[:alnum:]]|$)' "an include path that is not public"
 done
 

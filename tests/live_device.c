@@ -35,9 +35,9 @@ static void attach(struct kss_machine *m, const char *name, const char *file, bo
 
 /* ---- REQ P2: the write story -------------------------------------------------------------------------------- */
 
-static volatile bool written;
+static _Atomic bool written;
 static volatile unsigned long calls_while_blocked;
-static volatile bool blocked_in_write;
+static _Atomic bool blocked_in_write;
 
 static long story_writer(void *arg)
 {

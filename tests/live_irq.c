@@ -427,8 +427,8 @@ static struct {
 static int on_event(const struct kss_trace_event *e, void *arg)
 {
     (void)arg;
-    if (e->type == KSS_TR_RAISE && e->value[0] == KSS_LINE_TIMER)
-        story.at = 0;
+    if ((e->type == KSS_TR_RAISE && e->value[0] == KSS_LINE_TIMER) || e->type == KSS_TR_SWITCH)
+        story.at = 0; /* a switch: the way out is another thread's */
     if (story.at >= 6 || e->type != (uint16_t)steps[story.at])
         return 0;
     if (e->type == KSS_TR_ENTER) {

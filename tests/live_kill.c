@@ -6,7 +6,7 @@
 #include "harness.h"
 
 static struct kss_wait_queue killer_queue;
-static volatile bool killer_go;
+static _Atomic bool killer_go;
 
 static long wait_for_go(void *arg)
 {
@@ -183,7 +183,7 @@ START_TEST(fault_with_a_lock_stops_the_machine)
     ck_assert_int_eq(kss_machine_run(m, stop_main, (void *)job, NULL), -EFAULT);
     ck_assert_int_eq(report_count, 1);
     ck_assert_int_eq(reports[0].action, KSS_ACTION_STOP_MACHINE);
-    ck_assert_int_eq(reports[0].kind, _i ? KSS_REPORT_INVARIANT : KSS_REPORT_KERNEL_FAULT);
+    ck_assert_int_eq(reports[0].kind, _i ? KSS_REPORT_LOCK_ORDER : KSS_REPORT_KERNEL_FAULT);
     ck_assert_int_eq(kss_machine_destroy(m), 0);
 }
 END_TEST

@@ -6,7 +6,7 @@
 
 /* ---- REQ P1 P5: preempted in the middle of a system call -------------------------------------------------- */
 
-static volatile bool stop;
+static _Atomic bool stop;
 static volatile unsigned long other_calls;
 static struct {
     uint64_t saved, loaded;

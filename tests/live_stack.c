@@ -75,7 +75,7 @@ END_TEST
 /* ---- REQ K2: frames of a blocked thread ------------------------------------------------------------ */
 
 static struct kss_wait_queue k2_queue;
-static volatile bool k2_go;
+static _Atomic bool k2_go;
 
 KEEP_FRAME static long k2_inner(void *arg)
 {
@@ -168,7 +168,7 @@ static long overflower(void *arg)
     return in_kernel(recurse_in_kernel, arg) == (long)arg ? 0 : 1;
 }
 
-static volatile bool neighbour_stop;
+static _Atomic bool neighbour_stop;
 static unsigned long sums[2];
 
 /* Suspended work on a kernel stack, with a pattern that must not change. */
@@ -267,14 +267,16 @@ START_TEST(size_sweep) /* REQ K5 */
     size_t min = kss_kstack_min_size();
     int overflows = 0;
     size_t bytes = 0;
-    for (size_t size = min; size <= 262144; size *= 2) {
+    /* The least size is for the library as it is: AddressSanitizer's snprintf() alone takes 2 KiB more. */
+    for (size_t size = KSS_TEST_ASAN ? 2 * min : min; size <= 262144; size *= 2) {
         struct kss_config c = test_config();
         c.kstack_size = size;
         c.kstack_max = size;
         c.tick_hz = 100;
         struct kss_machine *m = test_machine(&c);
         report_count = 0;
-        int status = test_run(m, overflower, (void *)150L); /* needs some 48 KiB */
+        /* Needs some 48 KiB, and half as much again with a sanitizer. */
+        int status = test_run(m, overflower, (void *)(KSS_TEST_ASAN ? 100L : 150L));
         struct kss_machine_stats s;
         ck_assert_int_eq(kss_machine_stats(m, &s), 0);
         ck_assert_int_eq(KSS_WIFKILLED(status), size < 65536);
@@ -407,11 +409,11 @@ START_TEST(guards_and_canary_trip) /* REQ K7 */
     c.check_switches = false; /* the smashed canary is to be found on entry */
     ck_assert_int_eq(test_boot(&c, k7_main, NULL), 0);
     ck_assert_int_eq(report_count, 3);
-    ck_assert_int_eq(reports[0].kind, KSS_REPORT_KERNEL_FAULT);
-    ck_assert_ptr_nonnull(strstr(reports[0].message, "1 bytes below the low end of the kernel stack"));
+    ck_assert_int_eq(reports[0].kind, KSS_REPORT_GUARD);
+    ck_assert_ptr_nonnull(strstr(reports[0].message, "1 byte below the low end of the kernel stack"));
     ck_assert_str_eq(reports[0].symbol, "touch_below");
-    ck_assert_int_eq(reports[1].kind, KSS_REPORT_KERNEL_FAULT);
-    ck_assert_ptr_nonnull(strstr(reports[1].message, "1 bytes above the high end of the kernel stack"));
+    ck_assert_int_eq(reports[1].kind, KSS_REPORT_GUARD);
+    ck_assert_ptr_nonnull(strstr(reports[1].message, "1 byte above the high end of the kernel stack"));
     ck_assert_int_eq(reports[2].kind, KSS_REPORT_STACK_CORRUPTED);
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < i; j++)
@@ -547,7 +549,7 @@ static long leave_secret(void *arg)
     return deep[0] == 0;
 }
 
-static long search_secret(void *arg)
+READS_FRAMES static long search_secret(void *arg)
 {
     struct kss_kstack_info k;
     (void)arg;
@@ -556,8 +558,12 @@ static long search_secret(void *arg)
     bool on = kss_irq_save();
     uintptr_t here = (uintptr_t)__builtin_frame_address(0) - 512;
     long found = 0;
-    for (uintptr_t p = k.low; p + 8 < here; p++)
-        found |= memcmp((void *)p, secret, 8) == 0;
+    for (uintptr_t p = k.low; p + 8 < here; p++) {
+        int i = 0;
+        while (i < 8 && ((const char *)p)[i] == secret[i]) /* memcmp() would keep what it reads on this stack */
+            i++;
+        found |= i == 8;
+    }
     kss_irq_restore(on);
     return found;
 }

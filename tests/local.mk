@@ -7,31 +7,68 @@ tests_libharness_la_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 TEST_LIBS = tests/libharness.la libkstacksim.la $(CHECK_LIBS)
 
 LIVE_TESTS = tests/live_stack tests/live_preempt tests/live_trap tests/live_irq \
-	tests/live_process tests/live_device tests/live_kill
+	tests/live_process tests/live_device tests/live_kill tests/live_watchdog tests/live_guard
+LIVE_TESTS += tests/live_lock tests/live_order tests/live_atomic tests/live_picture tests/live_profile
+LIVE_TESTS += tests/live_asan tests/live_protect
+LIVE_TESTS += tests/live_softirq tests/live_softirq_misuse tests/live_depths tests/live_vstack
+LIVE_TESTS += tests/live_eject
+LIVE_TESTS += tests/live_nested
 check_PROGRAMS += $(LIVE_TESTS)
 TESTS += $(LIVE_TESTS)
 tests_live_stack_LDADD = $(TEST_LIBS)
 tests_live_irq_LDADD = $(TEST_LIBS) -lpthread
+tests_live_picture_LDADD = $(TEST_LIBS)
+tests_live_profile_LDADD = $(TEST_LIBS)
+tests_live_watchdog_LDADD = $(TEST_LIBS) -lpthread
+check_LTLIBRARIES += tests/libsmasher.la
+tests_libsmasher_la_SOURCES = tests/smasher.c
+tests_libsmasher_la_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_libsmasher_la_CFLAGS = $(AM_CFLAGS) -fstack-protector-all -Wno-missing-prototypes
+tests_live_guard_LDADD = tests/libsmasher.la $(TEST_LIBS)
+tests_live_protect_LDADD = $(TEST_LIBS) -lpthread
+tests_live_softirq_SOURCES = tests/live_softirq.c tests/softirq.h
+tests_live_softirq_LDADD = $(TEST_LIBS)
+tests_live_softirq_misuse_SOURCES = tests/live_softirq_misuse.c tests/softirq.h
+tests_live_softirq_misuse_LDADD = $(TEST_LIBS)
+tests_live_depths_SOURCES = tests/live_depths.c tests/softirq.h
+tests_live_depths_LDADD = $(TEST_LIBS)
+tests_live_vstack_LDADD = $(TEST_LIBS)
+tests_live_nested_LDADD = $(TEST_LIBS)
 tests_live_process_LDADD = $(TEST_LIBS)
 tests_live_kill_LDADD = $(TEST_LIBS)
+tests_live_lock_SOURCES = tests/live_lock.c tests/culprit.c tests/culprit.h
+tests_live_lock_LDADD = $(TEST_LIBS) -lpthread
+tests_live_order_SOURCES = tests/live_order.c tests/culprit.c tests/culprit.h
+tests_live_order_LDADD = $(TEST_LIBS)
+tests_live_atomic_SOURCES = tests/live_atomic.c tests/culprit.c tests/culprit.h
+tests_live_atomic_LDADD = $(TEST_LIBS)
+tests_live_asan_LDADD = $(TEST_LIBS)
+tests_live_eject_LDADD = $(TEST_LIBS)
 tests_live_device_LDADD = $(TEST_LIBS)
 tests_live_trap_LDADD = $(TEST_LIBS)
 tests_live_preempt_SOURCES = tests/live_preempt.c tests/regs_x86_64.S
 tests_live_preempt_LDADD = $(TEST_LIBS)
+
+# The fault catalogue, by the scenarios of the program.
+check_PROGRAMS += tests/live_faults
+TESTS += tests/live_faults
+EXTRA_DIST += tests/golden/faults
+tests_live_faults_SOURCES = tests/live_faults.c tests/golden.c tests/golden.h
+tests_live_faults_LDADD = tools/libfaults.la $(TEST_LIBS) -lpthread
 endif
 
-SCRIPT_TESTS = tests/examples.sh
+SCRIPT_TESTS = tests/examples.sh tests/faults.sh
 TESTS += $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS)
 
 # ---- the package: layers, headers, symbols, pages, installation, debugger; bad input everywhere ----
 SCRIPTS_OF_PACKAGE = tests/layers.sh tests/headers.sh tests/symbols.sh tests/manpages.sh \
-	tests/outside.sh tests/gdb.sh
+	tests/outside.sh tests/gdb.sh tests/gdb_commands.sh tests/every.sh
 dist_check_SCRIPTS += $(SCRIPTS_OF_PACKAGE)
 TESTS += $(SCRIPTS_OF_PACKAGE)
 
 PROGRAMS_OF_PACKAGE = tests/compile_c11 tests/compile_cxx
-check_PROGRAMS += $(PROGRAMS_OF_PACKAGE) tests/gdb_target
+check_PROGRAMS += $(PROGRAMS_OF_PACKAGE) tests/gdb_target tests/gdb_commands_target
 TESTS += $(PROGRAMS_OF_PACKAGE)
 tests_compile_c11_CFLAGS = $(AM_CFLAGS) -std=c11 -pedantic-errors
 tests_compile_c11_LDADD = libkstacksim.la
@@ -41,6 +78,8 @@ tests_compile_cxx_LDADD = libkstacksim.la
 # gdb is to see the program itself, not libtool's script.
 tests_gdb_target_LDFLAGS = -static
 tests_gdb_target_LDADD = libkstacksim.la -lpthread
+tests_gdb_commands_target_LDFLAGS = -static
+tests_gdb_commands_target_LDADD = libkstacksim.la -lpthread
 
 if HAVE_CHECK
 ERROR_TESTS = tests/errors_api tests/errors_config tests/errors_pointers tests/errors_syscalls
@@ -54,4 +93,22 @@ tests_errors_pointers_SOURCES = tests/errors_pointers.c tests/errors.h
 tests_errors_pointers_LDADD = $(TEST_LIBS)
 tests_errors_syscalls_SOURCES = tests/errors_syscalls.c tests/errors.h
 tests_errors_syscalls_LDADD = $(TEST_LIBS)
+ERROR_TESTS_EVERY = tests/errors_every tests/errors_misuse
+check_PROGRAMS += $(ERROR_TESTS_EVERY)
+TESTS += $(ERROR_TESTS_EVERY)
+tests_errors_every_SOURCES = tests/errors_every.c tests/every.def tests/errors.h
+tests_errors_every_LDADD = $(TEST_LIBS) -lpthread
+tests_errors_misuse_SOURCES = tests/errors_misuse.c tests/errors.h
+tests_errors_misuse_LDADD = $(TEST_LIBS) -lpthread
 endif
+
+# ---- pictures of stacks, and frames as the compiler planned them ----
+SCRIPTS_OF_STACKS = tests/stack_tool.sh tests/stack_usage.sh
+dist_check_SCRIPTS += $(SCRIPTS_OF_STACKS)
+TESTS += $(SCRIPTS_OF_STACKS)
+if HAVE_STACK_USAGE
+check_PROGRAMS += tests/stack_usage_target
+tests_stack_usage_target_CFLAGS = $(AM_CFLAGS) -fstack-usage
+tests_stack_usage_target_LDADD = libkstacksim.la
+endif
+CLEANFILES += tests/*.su

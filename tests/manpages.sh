@@ -72,7 +72,7 @@ page_names()
 links=0
 pages=0
 : >"$tmp/described"
-for file in "$man"/*.3 "$man"/*.7; do
+for file in "$man"/*.1 "$man"/*.3 "$man"/*.7; do
     name=$(basename -- "$file")
     name=${name%.*}
     target=$(sed -n '1s/^\.so \(man[0-9]\/\)\{0,1\}//p' "$file")
@@ -90,7 +90,7 @@ for file in "$man"/*.3 "$man"/*.7; do
         pages=$((pages + 1))
         page=$file
         echo "$file" >>"$tmp/real"
-        page_names "$file" >>"$tmp/described"
+        page_names "$file" | sed "s/\$/(${file##*.})/" >>"$tmp/described"
     fi
     page_names "$page" | grep -qxF -- "$name" ||
         complain "$name is not in the NAME section of $(basename -- "$page")"
@@ -117,7 +117,7 @@ fi
 
 while IFS= read -r file; do
     sed -e 's/\\f[A-Z]//g' -e 's/"//g' -e 's/\\(en/-/g' \
-        -e 's/^\.[BI]R\{0,1\} \([[:alnum:]_]*\) (\([37]\))/\1(\2)/' "$file" |
+        -e 's/^\.[BI]R\{0,1\} \([[:alnum:]_]*\) (\([137]\))/\1(\2)/' "$file" |
         grep -oE '(kss|KSS|kstacksim)[[:alnum:]_]*\([0-9]\)' | sort -u |
         while IFS= read -r reference; do
             section=${reference##*(}

@@ -118,6 +118,11 @@ version=$(flags --modversion) || fail "pkg-config does not find kstacksim"
 
 cflags=$(flags --cflags) || fail "pkg-config --cflags fails"
 libs=$(flags --libs) || fail "pkg-config --libs fails"
+# A library built with AddressSanitizer needs its run-time library in the program, before all others.
+# shellcheck disable=SC2086 # nm may come with options
+if ${NM:-nm} -D "$lib" 2>/dev/null | grep -q ' U __asan_init'; then
+    cc="$cc ${LDFLAGS:--fsanitize=address}"
+fi
 # shellcheck disable=SC2086
 attempt "shared" $cc -o hello hello.c $cflags $libs
 LD_LIBRARY_PATH=$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

@@ -56,18 +56,30 @@ step "packages" sh tools/packages.sh check
 step "bootstrap" ./bootstrap
 step "configure and build (gcc)" build _gcc
 [ "$failed" = 0 ] || finish
-step "make check" make -C _gcc check
+jobs=$(nproc)
+# Passes after the first leave out what they would only repeat.
+# shellcheck disable=SC2016 # make's variables
+live='TESTS=$(LIVE_TESTS) $(ERROR_TESTS) tests/examples.sh'
+step "make check" make -C _gcc -j"$jobs" check
 count_tests _gcc
-step "make check, call gate" env KSS_TEST_ENTRY=gate KSS_TEST_PREEMPTIONS=20000 make -C _gcc check
+step "make check, call gate" env KSS_TEST_ENTRY=gate KSS_TEST_PREEMPTIONS=20000 make -C _gcc -j"$jobs" check "$live"
+count_tests _gcc
+step "make check, order of locks" env KSS_TEST_LOCK_ORDER=1 KSS_TEST_PREEMPTIONS=5000 make -C _gcc -j"$jobs" check "$live"
 count_tests _gcc
 step "configure and build (clang, costly checks)" build _clang CC=clang CXX=clang++ --enable-checks
-step "make check (clang)" env KSS_TEST_PREEMPTIONS=20000 make -C _clang check
+step "make check (clang)" env KSS_TEST_PREEMPTIONS=20000 make -C _clang -j"$jobs" check
 count_tests _clang
 step "configure and build (UBSan)" build _ubsan CFLAGS="-O1 -g -fsanitize=undefined -fno-sanitize-recover=all" \
     LDFLAGS=-fsanitize=undefined
-step "make check (UBSan)" env KSS_TEST_PREEMPTIONS=5000 make -C _ubsan check
+step "make check (UBSan)" env KSS_TEST_PREEMPTIONS=5000 make -C _ubsan -j"$jobs" check
 count_tests _ubsan
+step "configure and build (ASan)" build _asan CFLAGS="-O1 -g -fsanitize=address" LDFLAGS=-fsanitize=address
+step "make check (ASan)" env KSS_TEST_PREEMPTIONS=5000 make -C _asan -j"$jobs" check
+count_tests _asan
+step "configure and build (fuzzer)" build _fuzz CC=clang CXX=clang++ CFLAGS="-O1 -g" --enable-fuzzers
+# shellcheck disable=SC2016 # the inner shell's
+step "fuzzer, 40 s" sh -c 'sh fuzz/make-corpus.sh "$1/corpus" && _fuzz/fuzz/fuzz_api -max_total_time=40 "$1/corpus"' sh "$log"
 step "bench runs" sh -c 'make -C _gcc bench/kss_bench && _gcc/bench/kss_bench --rounds 1 --json'
-step "shell scripts" shellcheck bootstrap tools/quickstart.sh tools/check.sh tools/packages.sh tests/*.sh
-step "make distcheck" env KSS_TEST_PREEMPTIONS=20000 make -C _gcc distcheck
+step "shell scripts" shellcheck bootstrap tools/quickstart.sh tools/check.sh tools/packages.sh tests/*.sh fuzz/*.sh
+step "make distcheck" env KSS_TEST_PREEMPTIONS=20000 make -C _gcc -j"$jobs" distcheck
 finish

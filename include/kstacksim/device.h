@@ -45,7 +45,7 @@ struct kss_disk_stats {
 /**
  * Attaches a disk. Its completion and error interrupts come on a line of their own, the next free
  * one from KSS_LINE_DISK on. Host errors of open(2) come back as they are; -EISDIR, -EINVAL, -ENOSPC
- * (no line left), -EAGAIN. Context: host before run.
+ * (no line left), -ESPIPE (a pipe), -EAGAIN. Context: host before run.
  */
 KSS_API int kss_disk_attach(struct kss_machine *machine, const struct kss_disk_config *config);
 /** Reads a disk's counters. -ENOENT. Context: any but user. */

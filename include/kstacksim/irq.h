@@ -13,7 +13,7 @@ KSS_BEGIN_DECLS
 /** The lines the machine itself uses; disks take the next ones from KSS_LINE_DISK up. */
 enum kss_line { KSS_LINE_TIMER = 0, KSS_LINE_KEYBOARD = 1, KSS_LINE_STOP = 2, KSS_LINE_DISK = 8,
                 KSS_LINE_FREE = 32 /* from here up: never taken by the library */ };
-/** Line priorities: 0 lowest to 15 highest. Default 8; timer 14; stop 15. */
+/** Line priorities: 0 lowest to 15 highest. Default 8; timer 14; stop is above all. */
 #define KSS_IRQ_PRIO_MAX 15
 
 /** An interrupt handler: hard irq context, interrupts off. It must end with kss_irq_eoi(line). */
@@ -45,17 +45,23 @@ KSS_API int kss_irq_request(struct kss_machine *machine, unsigned line, kss_irq_
                             void *arg, const char *name);
 /** Removes the handler. -EINVAL, -ENOENT, -EBUSY (the machine's own line). Context as kss_irq_request(). */
 KSS_API int kss_irq_free(struct kss_machine *machine, unsigned line);
-/** Sets a line's priority (0 to 15) on all CPUs. -EINVAL. Context as kss_irq_request(). */
+/** Sets a line's priority (0 to 15) on all CPUs. -EINVAL, -EBUSY (the stop line). Context as kss_irq_request(). */
 KSS_API int kss_irq_set_priority(struct kss_machine *machine, unsigned line, unsigned priority);
-/** Holds a line back on all CPUs; what it raises stays pending. -EINVAL. Context: kernel, hard irq; host before run. */
+/** Holds a line back on all CPUs; what it raises stays pending. -EINVAL, -EBUSY (the stop line). Context: kernel, hard irq; host before run. */
 KSS_API int kss_irq_mask(struct kss_machine *machine, unsigned line);
 /** Lets it through again. -EINVAL. Context as kss_irq_mask(). */
 KSS_API int kss_irq_unmask(struct kss_machine *machine, unsigned line);
 /**
  * Raises a line on a CPU, as a device does. A line that is still pending there loses it, and counts.
- * -EINVAL (line, CPU). Context: any, host threads and host signal handlers too, user mode not.
+ * -EINVAL (line, CPU; a machine that is gone, or that another thread is just destroying).
+ * Context: any, host threads and host signal handlers too, user mode not.
  */
 KSS_API int kss_irq_raise(struct kss_machine *machine, unsigned cpu, unsigned line);
+/**
+ * Raises a non-maskable interrupt on a CPU: vector KSS_VEC_NMI, taken even with interrupts off, on a vector stack of
+ * its own. One that is raised while another is under way comes after it. -EINVAL (CPU). Context as kss_irq_raise().
+ */
+KSS_API int kss_nmi_raise(struct kss_machine *machine, unsigned cpu);
 /**
  * End of interrupt: until then the same and all lower priorities are held back on this CPU.
  * -EINVAL (line, or not in service). Context: hard irq, kernel. Privileged.
@@ -71,6 +77,21 @@ KSS_API int kss_irq_stats(struct kss_machine *machine, unsigned cpu, unsigned li
  */
 KSS_API int kss_irq_latency(struct kss_machine *machine, unsigned cpu, unsigned line,
                             struct kss_latency *to_handler, struct kss_latency *handler);
+
+/** Softirqs a machine has: the deferred halves of interrupts, lowest number first. */
+#define KSS_SOFTIRQS 32
+/** A softirq handler: interrupts on, may not sleep. */
+typedef void (*kss_softirq_fn)(void *arg);
+/** Sets a softirq's handler. -EINVAL (number, NULL), -EBUSY (taken). Context as kss_irq_request(). */
+KSS_API int kss_softirq_request(struct kss_machine *machine, unsigned number, kss_softirq_fn handler, void *arg,
+                                const char *name);
+/**
+ * Has it run on this CPU at the end of the outermost interrupt handler; from a thread with interrupts on, at once. Raised
+ * again before it has begun, it runs once. -EINVAL (number, no handler). Context: kernel, hard irq. Privileged.
+ */
+KSS_API int kss_softirq_raise(unsigned number);
+/** Is this a softirq, or an interrupt of one? Context: kernel, hard irq. */
+KSS_API bool kss_in_softirq(void);
 
 /* The CPU's interrupt flag. Privileged: in user mode these raise a general-protection fault. They
    cost no host system call. Context: kernel, hard irq. */

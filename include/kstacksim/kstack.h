@@ -33,6 +33,7 @@ enum kss_stack_kind {
     KSS_STACK_VECTOR,       /* a CPU's stack for vectors whose gate names one */
     KSS_STACK_DOUBLE_FAULT, /* of these, the one of the double fault */
     KSS_STACK_ENTRY,        /* the alternate signal stack: the entry trampoline */
+    KSS_STACK_SCHED,        /* a CPU's stack for the operations of an experiment's scheduler class */
     KSS_STACK_USER,
     KSS_STACK_UNKNOWN
 };
@@ -60,6 +61,17 @@ struct kss_frame {
     uint64_t offset;   /* of pc in the function */
     enum kss_frame_kind kind;
 };
+
+/** The greatest depths that were reached, in bytes, and what they add up to in the worst case. */
+struct kss_stack_depths {
+    size_t task;     /* of any thread's kernel stack */
+    size_t softirq;  /* of the CPUs' softirq, interrupt and NMI stacks: the most of any CPU; the first two are 0 */
+    size_t hard_irq; /* without kss_config.irq_stacks, since then they are part of task */
+    size_t nmi;      /* 0 when the gate of KSS_VEC_NMI names no vector stack: then it is part of the others */
+    size_t worst;    /* all of them at once */
+};
+/** Measures that, from the poison. -EINVAL, -ENODATA (poison is off). Context as kss_threads(). */
+KSS_API int kss_stack_depths(struct kss_machine *machine, struct kss_stack_depths *depths);
 
 /** Smallest kernel stack this host allows: its trap frame twice, and room for handlers. Any context. */
 KSS_API size_t kss_kstack_min_size(void);

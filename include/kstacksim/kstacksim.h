@@ -17,5 +17,7 @@
 #include <kstacksim/uaccess.h>
 #include <kstacksim/trace.h>
 #include <kstacksim/report.h>
+#include <kstacksim/picture.h>
+#include <kstacksim/profile.h>
 
 #endif

@@ -4,6 +4,7 @@
 #define KSTACKSIM_MACHINE_H
 
 #include <kstacksim/common.h>
+#include <kstacksim/report.h>
 
 KSS_BEGIN_DECLS
 
@@ -38,6 +39,22 @@ enum kss_irq_stacks {
     KSS_IRQ_STACKS_PER_CPU /* on the CPU's interrupt stack */
 };
 
+/** How kernel stacks are closed to user mode. */
+enum kss_protect {
+    KSS_PROTECT_OFF,      /* they are not */
+    KSS_PROTECT_MPROTECT, /* host system calls at each mode switch; needs KSS_SYSCALL_TRAP, and Linux 6.13 */
+    KSS_PROTECT_PKEY,     /* the processor's protection keys: -ENOTSUP, this version has no form for them */
+    KSS_PROTECT_AUTO      /* the best form that there is: in this version mprotect */
+};
+
+/** Limits of the watchdogs in nanoseconds; 0: off. Looked at every tick, so no finer than one. */
+struct kss_watchdog {
+    uint64_t soft_lockup_ns; /* a thread keeps the CPU in kernel mode though others wait; 20 s */
+    uint64_t hard_lockup_ns; /* a tick waits for interrupts to be turned on; 10 s */
+    uint64_t hung_task_ns;   /* a sleep that a kill does not end; 120 s */
+    uint64_t eoi_ns;         /* a line in service after its handler has ended; 1 s */
+};
+
 /**
  * What a machine is made of. Always start from kss_config_init(). Sizes are in bytes, times in
  * nanoseconds. A field out of its range makes kss_machine_create() fail with the field's name, the
@@ -54,12 +71,17 @@ struct kss_config {
     size_t kstack_max;      /* largest size a single thread may ask for: power of two; 65536 */
     size_t user_stack_size; /* multiple of the page size, 16384 to 1 GiB; default 262144 */
     enum kss_guards guards;
+    size_t guard_size; /* at each guarded end, at least: multiple of the page size to 64 MiB; 65536 */
     enum kss_kstack_alloc kstack_alloc;
     enum kss_zombie_stacks zombie_stacks;
     enum kss_irq_stacks irq_stacks;
     unsigned kstack_cache; /* freed stacks kept ready per CPU: 0 to 65536; default 64 */
     bool canary;           /* per-thread random word at the end of the stack; default on */
     bool poison;           /* fill unused stack, for the exact high-water mark; default on */
+    bool kstack_erase;     /* poison what the kernel used, at each return to user mode; needs poison; off */
+    bool kstack_randomize; /* each entry from user mode starts up to 1 KiB lower, at random; off */
+    bool kstack_quarantine; /* a freed stack can't be touched until it is reused; off */
+    enum kss_protect protect; /* kernel stacks closed to user mode; KSS_PROTECT_OFF */
 
     enum kss_syscall_entry syscall_entry; /* default KSS_SYSCALL_TRAP */
 
@@ -69,9 +91,13 @@ struct kss_config {
     bool trace;            /* record events from boot on; default off */
     unsigned trace_events; /* ring size per CPU in events: power of two, 64 to 2^24; 16384 */
     bool latency;          /* keep interrupt latency histograms; default off */
+    bool profile;          /* count stacks at ticks and sleeps: see profile.h; default off */
+    bool lock_order;       /* check the order in which spinlocks are taken; off */
+    struct kss_watchdog watchdog;
+    enum kss_report_action policy[KSS_REPORT_KINDS]; /* what to do; all KSS_ACTION_DEFAULT */
     bool check_switches;   /* run kss_check() at every context switch and stop on a violation */
 
-    bool host_signals; /* SIGINT and SIGTERM to the process stop the machine in order; off */
+    bool host_signals; /* SIGINT and SIGTERM stop the machine in order, SIGQUIT prints all stacks; off */
     uint64_t seed;     /* for canaries and the scheduler's random source; 0 = from the host */
 
     /* Called with each report (a fault, a violated invariant), in kernel mode on a stack of the
@@ -142,13 +168,23 @@ KSS_API int kss_machine_run(struct kss_machine *machine, kss_user_fn main_fn, vo
 
 /**
  * Asks the machine to stop: its CPUs leave what they do, threads stay as they are, and
- * kss_machine_run() returns. Context: any, host signal handlers too.
+ * kss_machine_run() returns. It may come while another host thread destroys the machine: then it stops
+ * nothing, or gives -EINVAL. Context: any, host signal handlers too.
  */
 KSS_API int kss_machine_stop(struct kss_machine *machine);
 
 /**
- * Frees a machine that is not running, with all threads in it. NULL is allowed.
- * -EBUSY while it runs. Context: host.
+ * Prints every thread's kernel stack to standard error, from wherever the machine is; it runs on. What SIGQUIT does with
+ * kss_config.host_signals. A CPU in libc prints when it is out of it. -EINVAL, -EBUSY (it does not run). Context: any but
+ * user, host signal handlers too.
+ */
+KSS_API int kss_machine_dump(struct kss_machine *machine);
+
+/**
+ * Frees a machine that is not running, with all threads in it. NULL is allowed. From then on its
+ * handle, and those of its threads, are refused with -EINVAL wherever they are handed in, unless
+ * something new has come to the same address. -EBUSY while it runs, -EPERM on a simulated CPU.
+ * Context: host.
  */
 KSS_API int kss_machine_destroy(struct kss_machine *machine);
 

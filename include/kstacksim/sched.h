@@ -7,6 +7,8 @@
 
 KSS_BEGIN_DECLS
 
+struct kss_frame;
+
 /* Flags of enqueue, dequeue and select_cpu. */
 #define KSS_ENQ_WAKEUP 1u  /* it was asleep */
 #define KSS_ENQ_NEW 2u     /* it has just been made */
@@ -29,20 +31,35 @@ KSS_BEGIN_DECLS
 #define KSS_KICK_IDLE 1u    /* wake it if it is idle */
 #define KSS_KICK_PREEMPT 2u /* take the CPU from its thread */
 
-/** Why a class ends. */
-struct kss_sched_exit_info {
-    int kind;           /* 0: the machine ended or changed class; else it was ejected */
-    const char *reason; /* one word */
-    const char *message;
+/** Why a class ends. All but the first: it misbehaved and was ejected. */
+enum kss_sched_exit_kind {
+    KSS_SCHED_EXIT_DONE = 0,    /* the machine has ended */
+    KSS_SCHED_EXIT_CRASH,       /* an operation faulted, overflowed its stack or destroyed it */
+    KSS_SCHED_EXIT_LOST_THREAD, /* a READY thread was not run for timeout_ms */
+    KSS_SCHED_EXIT_BAD_PICK,    /* it queued a thread that does not wait for a CPU, or is queued already */
+    KSS_SCHED_EXIT_STALL,       /* an operation did not end */
+    KSS_SCHED_EXIT_ERROR        /* an operation slept, made a system call, or left interrupts on or a lock held */
 };
 
-/** Where dump operations write to. */
+/** The same in full. Valid during exit(). */
+struct kss_sched_exit_info {
+    enum kss_sched_exit_kind kind;
+    const char *reason;  /* the kind in a word: "done", "crash", "lost-thread", "bad-pick", "stall", "error" */
+    const char *message; /* one sentence */
+    int tid;             /* the thread it is about; 0: none */
+    const char *dump;    /* what the dump operations wrote; never NULL */
+    const struct kss_frame *frame; /* backtrace of where it happened, innermost first */
+    int frames;
+};
+
+/** Where dump operations write to: 8 KiB for all of them; what does not fit is left out. */
 struct kss_dump;
 KSS_API void kss_dump_printf(struct kss_dump *dump, const char *format, ...) KSS_PRINTF(2, 3);
 
 /**
  * A scheduler class. Only name is required; every other operation has a default. All run in kernel
- * mode with interrupts off and the scheduler's lock held: they must not sleep.
+ * mode with interrupts off and the scheduler's lock held: they must not sleep. One that misbehaves
+ * has its class ejected: kss_sched_rr takes over all threads.
  */
 struct kss_sched_class {
     size_t abi_size;         /* sizeof(struct kss_sched_class) */
@@ -92,11 +109,21 @@ extern KSS_API const struct kss_sched_class kss_sched_rr;
 /** Fixed priority, preemptive, round robin among equals. */
 extern KSS_API const struct kss_sched_class kss_sched_priority;
 
+/**
+ * The record of an ejected class, as text: its name, the reason, the message, and its dump. NULL if no class
+ * was ejected; also -EINVAL and -EBUSY in kss_last_error()'s words. Valid until the machine is destroyed.
+ * Context: kernel; host while the machine does not run.
+ */
+KSS_API const char *kss_sched_record(struct kss_machine *machine);
+
 /* For classes. Context: an operation of the class. */
 
 /** Makes a dispatch queue, id 1 to 2^32. -EEXIST, -EINVAL, -ENOMEM. Also in init. */
 KSS_API int kss_dsq_create(struct kss_machine *machine, uint64_t id);
-/** Puts a thread at the tail of a queue with a slice of ns. -EINVAL (no such queue, queued already). */
+/**
+ * Puts a thread at the tail of a queue with a slice of ns. -EINVAL: no such queue; or the thread does not wait
+ * for a CPU, or is in a queue: then the class is ejected.
+ */
 KSS_API int kss_dsq_insert(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns, unsigned flags);
 /** Puts it in the order of vtime, lowest first, first come first among equals. -EINVAL (as above). */
 KSS_API int kss_dsq_insert_vtime(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns,
@@ -116,7 +143,7 @@ KSS_API int kss_cpu_count(void);
 /** The class's private data. */
 KSS_API void *kss_sched_thread_data(struct kss_thread *t);
 KSS_API void *kss_sched_cpu_data(int cpu);
-/** A thread's priority, 1 to 99, and weight, 1 to 10000 (default 100). */
+/** A thread's priority, 1 to 99, and weight, 1 to 10000 (default 100). -EINVAL and 0: it is none. */
 KSS_API int kss_thread_priority(const struct kss_thread *t);
 KSS_API unsigned kss_thread_weight(const struct kss_thread *t);
 /** What is left of its slice; setting it to 0 makes the CPU choose again. */

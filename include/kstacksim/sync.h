@@ -20,10 +20,13 @@ KSS_API void kss_reschedule(void);
 /** A lock held for a short time, interrupts off. Never sleep with one held. */
 struct kss_spinlock {
     unsigned locked;
+    unsigned magic; /* KSS_SPINLOCK_MAGIC, or it was never initialised */
     const char *name;
     const void *holder; /* the thread that has it */
 };
-#define KSS_SPINLOCK_INIT(n) { 0, n, NULL }
+/** What kss_spinlock.magic holds in a lock that may be used. */
+#define KSS_SPINLOCK_MAGIC 0x6b6c6f63u
+#define KSS_SPINLOCK_INIT(n) { 0, KSS_SPINLOCK_MAGIC, n, NULL }
 KSS_API void kss_spinlock_init(struct kss_spinlock *lock, const char *name);
 /** Interrupts off, then the lock. Returns what kss_spin_unlock() needs. Context: kernel, hard irq. */
 KSS_API bool kss_spin_lock(struct kss_spinlock *lock);
@@ -37,6 +40,7 @@ struct kss_waiter {
     struct kss_wait_queue *queue; /* NULL when it is on none */
     bool woken;
     struct kss_waiter *outer; /* the thread's other one, if any: it may wait inside a condition */
+    bool killable; /* set by the sleeper: a kill ends this wait, so the hung-task watchdog leaves it alone */
 };
 /** Where threads sleep. */
 struct kss_wait_queue {
@@ -44,6 +48,7 @@ struct kss_wait_queue {
     struct kss_waiter *first, *last;
     const char *name;
     unsigned count;
+    uint64_t missed; /* when it was last woken with nobody on it, on a clock of the machine's own; 0: never */
 };
 KSS_API void kss_wait_queue_init(struct kss_wait_queue *queue, const char *name);
 /** Puts the caller on the queue and makes it SLEEPING; then test the condition. Context: kernel. */
@@ -52,15 +57,22 @@ KSS_API void kss_wait_prepare(struct kss_wait_queue *queue, struct kss_waiter *w
 KSS_API void kss_wait_sleep(void);
 /** Leaves the queue, RUNNING again. Context: kernel. */
 KSS_API void kss_wait_finish(struct kss_waiter *waiter);
+/**
+ * Changes a thread's state, for experiments that build their own way of sleeping: the caller's RUNNING to SLEEPING
+ * (then look at the condition, then kss_wait_sleep()) and SLEEPING to RUNNING, another's SLEEPING to READY (wakes it).
+ * Any other change is refused with -EINVAL and a report of the kind KSS_REPORT_BAD_TRANSITION. Context: kernel; hard irq
+ * for READY.
+ */
+KSS_API int kss_thread_set_state(struct kss_thread *thread, enum kss_thread_state state);
 /** Was the caller killed, so that it should not sleep on? Context: kernel. */
 KSS_API bool kss_wait_killed(void);
-/** Wakes at most n sleepers, first come first (n 0: all). Returns how many. Context: kernel, hard irq. */
+/** Wakes at most n sleepers, first come first (n 0: all). Returns how many; 0 on a host thread. Context: kernel, hard irq. */
 KSS_API unsigned kss_wake_up(struct kss_wait_queue *queue, unsigned n);
 
 /** Sleeps until the condition holds; for I/O that must end. Context: kernel; sleeps. */
 #define kss_wait_event(queue, condition)                      \
     do {                                                      \
-        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0, 0 };    \
+        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0, 0, 0 }; \
         for (;;) {                                            \
             kss_wait_prepare((queue), &kss_waiter_);          \
             if (condition)                                    \
@@ -73,7 +85,7 @@ KSS_API unsigned kss_wake_up(struct kss_wait_queue *queue, unsigned n);
 /** The same, but a kill ends it: 0 or -EINTR. */
 #define kss_wait_event_killable(queue, condition)             \
     __extension__({                                           \
-        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0, 0 };    \
+        struct kss_waiter kss_waiter_ = { 0, 0, 0, 0, 0, 0, 1 }; \
         int kss_result_ = 0;                                  \
         for (;;) {                                            \
             kss_wait_prepare((queue), &kss_waiter_);          \

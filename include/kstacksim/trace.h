@@ -32,6 +32,8 @@ enum kss_trace_type {
     KSS_TR_EXCEPTION,    /* vector, address, pc, error */
     KSS_TR_MARK,         /* an experiment's own: id, value */
     KSS_TR_LOST,         /* line, cpu: it was still pending there */
+    KSS_TR_SOFTIRQ_IN,   /* number, stack pointer */
+    KSS_TR_SOFTIRQ_OUT,  /* number */
     KSS_TR_TYPES
 };
 

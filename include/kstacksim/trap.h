@@ -75,6 +75,7 @@ struct kss_trap_frame {
     uint16_t cause;                /* double fault: the vector that could not be delivered */
     uint32_t size;                 /* bytes from here to the end of the frame */
     int32_t host_errno;
+    uint64_t seal;                 /* over what decides where and how it returns: a scribbled frame is refused */
 };
 
 /** In `cause`: there is none. */
@@ -82,6 +83,7 @@ struct kss_trap_frame {
 /** In `magic`, of every trap frame. */
 #define KSS_TRAP_FRAME_MAGIC 0x6b73735f66726d65ull
 
+/* All take a frame on a kernel stack of this CPU's machine; 0 or nothing for what is none. Privileged. */
 /** Program counter, stack pointer, processor status at the trap. Context: kernel, hard irq. */
 KSS_API uintptr_t kss_trap_pc(const struct kss_trap_frame *frame);
 KSS_API uintptr_t kss_trap_sp(const struct kss_trap_frame *frame);
@@ -98,14 +100,14 @@ KSS_API size_t kss_trap_frame_size(void);
 /**
  * Loads the table that this CPU finds its handlers through: the privileged register of the
  * processor. The table must stay valid and is used in place. A user-mode caller gets a
- * general-protection fault. -EINVAL (NULL). Context: kernel, hard irq.
+ * general-protection fault. -EINVAL (NULL, a gate that kss_vector_set() would refuse), -ENOMEM. Context: kernel, hard irq.
  */
 KSS_API int kss_vector_table_load(struct kss_vector_table *table);
 /** The table in use. Privileged. Context: kernel, hard irq. */
 KSS_API struct kss_vector_table *kss_vector_table(void);
 /**
  * Sets one gate of the machine's own table. Privileged when called on a simulated CPU.
- * -EINVAL (vector above 255, stack above 7, a type that is no type), -ENOMEM (no vector stack).
+ * -EINVAL (vector above 255, stack above 7, a type that is no type, an NMI without a stack), -ENOMEM (no vector stack).
  * Context: kernel; host before the machine runs.
  */
 KSS_API int kss_vector_set(struct kss_machine *machine, unsigned vector,
