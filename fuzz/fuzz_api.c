@@ -34,17 +34,18 @@ __attribute__((noreturn)) static void found(const char *what)
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t change = PTHREAD_COND_INITIALIZER;
 static bool watching;
+static unsigned input_number; /* so that the next one is not taken for the last */
 
-static bool wait_ms(unsigned ms)
+static bool wait_ms(unsigned ms, unsigned input)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     t.tv_nsec += (long)(ms % 1000) * 1000000;
     t.tv_sec += ms / 1000 + t.tv_nsec / 1000000000;
     t.tv_nsec %= 1000000000;
-    while (watching && pthread_cond_timedwait(&change, &lock, &t) != ETIMEDOUT)
+    while (watching && input_number == input && pthread_cond_timedwait(&change, &lock, &t) != ETIMEDOUT)
         ;
-    return watching;
+    return watching && input_number == input;
 }
 
 static long cpu_ms(void)
@@ -54,11 +55,11 @@ static long cpu_ms(void)
     return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static bool hangs(void)
+static bool hangs(unsigned input)
 {
     long from = cpu_ms();
     for (int waited = 0; waited < HANGS_AFTER_MS && cpu_ms() - from < HANGS_AFTER_CPU_MS; waited += 100)
-        if (!wait_ms(100))
+        if (!wait_ms(100, input))
             return false;
     return true;
 }
@@ -69,11 +70,13 @@ static void *watchdog(void *arg)
     for (;;) {
         while (!watching)
             pthread_cond_wait(&change, &lock);
-        if (wait_ms(STOP_AFTER_MS))
-            kss_machine_stop(fuzz.m);
-        if (watching && hangs()) {
+        unsigned input = input_number;
+        if (!wait_ms(STOP_AFTER_MS, input))
+            continue;
+        kss_machine_stop(fuzz.m);
+        if (hangs(input)) {
             kss_machine_dump(fuzz.m);
-            wait_ms(1000);
+            wait_ms(1000, input);
             found("the machine does not stop");
         }
     }
@@ -84,6 +87,7 @@ static void watch(bool on)
 {
     pthread_mutex_lock(&lock);
     watching = on;
+    input_number += on;
     pthread_cond_broadcast(&change);
     pthread_mutex_unlock(&lock);
 }

@@ -196,8 +196,6 @@ static void on_double_fault(struct kss_trap_frame *tf, void *arg)
     struct kss_thread *t = cpu->current;
     struct told w;
     (void)arg;
-    if (!kssi_kstack_end_ok(t))
-        t->ti->preempt_count = 0; /* run over: it says nothing any more, least of all that preemption is disabled */
     tell_double(&w, cpu, tf);
     enum kss_report_action action = kssi_report(&w.fault);
     /* What the overflow destroyed at the low end; the thread never runs on this stack again. */

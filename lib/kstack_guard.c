@@ -62,7 +62,6 @@ static void end_overwritten(struct kss_thread *t, const struct kss_trap_frame *t
                                          : "thread_info's flags are overwritten";
     char message[120];
     snprintf(message, sizeof message, "corrupted stack end: %s", what);
-    t->ti->preempt_count = 0; /* it lies there too, and says nothing any more */
     struct kssi_fault f = { .kind = KSS_REPORT_STACK_CORRUPTED, .tf = tf, .message = message };
     enum kss_report_action action = kssi_report(&f);
     kssi_kstack_prepare((uintptr_t)t->ti, t, t->canary);
@@ -74,6 +73,8 @@ static void end_overwritten(struct kss_thread *t, const struct kss_trap_frame *t
 void kssi_kstack_verify(struct kss_thread *t, const struct kss_trap_frame *tf)
 {
     kssi_irq_disable(); /* from kssi_schedule() they are off already */
+    if (kssi_this_cpu()->walking)
+        return; /* a report's backtrace of this very stack has faulted: its handler ends it */
     if (tf && tf->mode == KSS_MODE_USER)
         tf = NULL; /* it is about the kernel stack, which this runs on */
     uintptr_t hit = kssi_kstack_fence_hit(t);

@@ -33,7 +33,11 @@ const char *kssi_cannot_survive(const struct kssi_cpu *cpu, const struct kss_thr
         return "it holds a spinlock that nobody would release";
     if (cpu->machine->sched_lock.holder == t || cpu->machine->tree_lock.holder == t)
         return "it holds a lock of the kernel's";
-    return t->ti && t->ti->preempt_count ? "preemption is disabled" : NULL;
+    /* Where the stack has run over it, it says nothing any more; nor is it mended, for the backtrace of what ran over it
+       finds registers there. */
+    const struct kss_thread_info *ti = t->ti;
+    bool whole = ti && ti->magic == KSS_THREAD_INFO_MAGIC && ti->thread == t && kssi_kstack_end_ok(t);
+    return whole && ti->preempt_count ? "preemption is disabled" : NULL;
 }
 
 static bool dies_in_kernel(const struct kssi_fault *f, enum kss_report_action action)

@@ -83,6 +83,7 @@ bool kssi_intc_deliverable(struct kssi_intc *intc);
 bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s);
 
 /* signal.c */
+int kssi_acknowledge(struct kssi_hot *hot, uint64_t *raised_ns); /* of the own CPU: a line, or -1 */
 int kssi_signals_install(void);  /* counted: the last removal restores what was there */
 void kssi_signals_remove(void);
 void kssi_signals_cpu_mask(sigset_t *set); /* what a CPU's thread has blocked */

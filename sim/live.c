@@ -293,7 +293,7 @@ static int live_acknowledge(uint64_t *raised_ns)
 {
     struct kssi_hot *hot = kssi_hot_get();
     hot->pending = 0; /* before looking: a signal from here on sets it again */
-    return kssi_intc_acknowledge(&hot->hw->intc, raised_ns);
+    return kssi_acknowledge(hot, raised_ns);
 }
 
 /* Interrupts may have become deliverable on this CPU: have them looked at when they are enabled. */
