@@ -80,7 +80,7 @@ static int walk(unw_cursor_t *cursor, enum kss_frame_kind kind, void (*describe)
             const struct kss_trap_frame *tf = kssi_arch_entry_frame(cursor);
             f->kind = KSS_FRAME_TRAP;
             f->sp = (uintptr_t)tf;
-            if (tf && tf->magic == KSS_TRAP_FRAME_MAGIC) {
+            if (tf && (uintptr_t)tf % 64 == 0 && tf->magic == KSS_TRAP_FRAME_MAGIC) { /* the register may hold anything */
                 f->size = tf->size;
                 kind = tf->mode == KSS_MODE_USER ? KSS_FRAME_USER : KSS_FRAME_KERNEL;
             }
