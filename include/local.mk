@@ -11,6 +11,7 @@ kssinclude_HEADERS = \
 	include/kstacksim/profile.h \
 	include/kstacksim/report.h \
 	include/kstacksim/sched.h \
+	include/kstacksim/smp.h \
 	include/kstacksim/sync.h \
 	include/kstacksim/syscall.h \
 	include/kstacksim/trace.h \

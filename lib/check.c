@@ -96,10 +96,16 @@ static int check_running(struct kss_machine *m, struct kss_thread *t)
     if (m->life == KSSI_RUNNING && cpu->current != t)
         FAIL("thread %d (%s) is RUNNING, and is not what CPU %u runs", t->tid, t->name, t->cpu);
     /* Seen from the kernel, the one that looks is in kernel mode: its stack is in use. */
-    if (kssi_this_cpu() == cpu && t->process && t->kstack_arena && !t->tf &&
+    if (kssi_this_cpu() == cpu && t == kssi_current() && t->process && t->kstack_arena && !t->tf &&
         !on_stack(t, (uintptr_t)__builtin_frame_address(0)) && cpu->current == t)
         FAIL("thread %d (%s) is in kernel mode with an empty kernel stack", t->tid, t->name);
     return 0;
+}
+
+/* Its frames come and go while they are looked at. */
+static bool runs_elsewhere(const struct kss_thread *t)
+{
+    return t->on_cpu && kssi_this_cpu() && t != kssi_current();
 }
 
 static int check_thread(struct kss_machine *m, struct kss_thread *t)
@@ -131,7 +137,7 @@ static int check_thread(struct kss_machine *m, struct kss_thread *t)
     default:
         FAIL("thread %d (%s) is known and %s", t->tid, t->name, STATE(t));
     }
-    if (r == 0 && t->ti)
+    if (r == 0 && t->ti && !runs_elsewhere(t))
         r = check_frames(t);
     return r < 0 || t->state == KSS_THREAD_ZOMBIE ? r : check_queues(t);
 }
@@ -182,14 +188,29 @@ static int check_all(struct kss_machine *m)
     return check_lines(m);
 }
 
+/* Nothing changes while it is looked at. False: the caller has the lock. */
+static bool take_lock(struct kss_spinlock *lock)
+{
+    if (lock->holder == kssi_current())
+        return false;
+    kssi_lock(lock, kssi_current());
+    return true;
+}
+
 int kss_check(struct kss_machine *m)
 {
     int r = kssi_require_view(m);
     if (r < 0)
         return r;
-    bool cpu = kssi_this_cpu() != NULL, on = cpu && kssi_irq_save();
+    if (!kssi_this_cpu())
+        return check_all(m);
+    bool on = kssi_irq_save();
+    bool tree = take_lock(&m->tree_lock), sched = take_lock(&m->sched_lock);
     r = check_all(m);
-    if (on)
-        kssi_irq_enable();
+    if (sched)
+        kssi_unlock(&m->sched_lock);
+    if (tree)
+        kssi_unlock(&m->tree_lock);
+    kssi_irq_restore(on);
     return r;
 }

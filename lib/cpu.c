@@ -27,6 +27,24 @@ static void idle_loop(void)
 }
 
 /* CPU 0's idle thread brings up the rest of the kernel, since it is the first that may. */
+static void wait_for_boot(struct kss_machine *m)
+{
+    kssi_irq_disable();
+    while (!m->booted && !m->stopping) {
+        m->platform->wait_for_interrupt();
+        kssi_irq_enable();
+        kssi_irq_disable();
+    }
+    kssi_irq_enable();
+}
+
+static void booted(struct kss_machine *m)
+{
+    m->booted = true;
+    for (unsigned i = 1; i < m->cpus; i++)
+        kssi_resched_cpu(&m->cpu[i]);
+}
+
 static void idle_main(void)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
@@ -37,9 +55,12 @@ static void idle_main(void)
             r = kssi_boot_init(m);
         if (r < 0) {
             snprintf(m->boot_error, sizeof m->boot_error, "%s", kssi_current()->error);
-            m->stop_reason = r;
-            m->stopping = true;
+            kssi_stop(m, r);
+        } else {
+            booted(m);
         }
+    } else {
+        wait_for_boot(m);
     }
     idle_loop();
 }
@@ -72,12 +93,22 @@ void kssi_cpu_main(struct kssi_cpu *cpu)
     m->platform->load_kernel_sp(t->user_frame);
     /* The last: with it, non-maskable interrupts and exceptions can be taken. */
     m->platform->load_vector_table(&m->vectors);
-    kss_spinlock_init(&m->sched_lock, "scheduler");
-    m->sched_lock.locked = 1; /* the first switch is finished like any other */
+    kssi_lock(&m->sched_lock, t); /* the first switch is finished like any other */
     struct kssi_range host = kssi_stack_in_use(cpu->stacks.task);
     m->platform->context_switch(cpu->boot_context, t->context);
     kssi_stack_in_use(host);
     cpu->halted = true;
+}
+
+void kssi_stop(struct kss_machine *m, int reason)
+{
+    int none = 0;
+    if (reason)
+        atomic_compare_exchange_strong(&m->stop_reason, &none, reason);
+    if (atomic_exchange(&m->stopping, true))
+        return;
+    for (unsigned i = 0; i < m->cpus; i++)
+        m->platform->raise(m, i, KSS_LINE_STOP, 1);
 }
 
 /* Leaves whatever the CPU was doing, for good: back to the host thread's stack. */
@@ -87,12 +118,7 @@ void kssi_cpu_abort(void)
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_machine *m = cpu->machine;
     struct kss_thread *t = cpu->current;
-    if (!m->stopping && !m->stop_reason)
-        m->stop_reason = -EFAULT;
-    m->stopping = true;
-    for (unsigned i = 0; i < m->cpus; i++)
-        if (&m->cpu[i] != cpu)
-            m->platform->raise(m, i, KSS_LINE_STOP, 1);
+    kssi_stop(m, m->stopping ? 0 : -EFAULT);
     /* Locks that this CPU holds would stay held for ever; one that an NMI found it taking has no holder yet. */
     if (m->sched_lock.holder == t || m->cpus == 1)
         m->sched_lock.locked = 0;
@@ -127,6 +153,7 @@ int kssi_cpu_init(struct kssi_cpu *cpu)
         }
     }
     cpu->idle = make_idle(cpu);
+    cpu->current = cpu->idle; /* for other CPUs, until it has booted */
     return cpu->idle ? 0 : -ENOMEM;
 }
 

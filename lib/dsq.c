@@ -78,7 +78,9 @@ static struct kssi_dsq *find(struct kss_machine *m, uint64_t id)
         return kssi_this_cpu()->local;
     if (id & KSS_DSQ_LOCAL_ON) {
         uint64_t cpu = id & ~KSS_DSQ_LOCAL_ON;
-        return cpu < m->cpus ? m->cpu[cpu].local : NULL;
+        if (cpu >= m->cpus)
+            return NULL;
+        return kss_cpumask_test(&m->online, (unsigned)cpu) ? m->cpu[cpu].local : m->global; /* of one that is out: all others' */
     }
     for (struct kssi_dsq *q = m->dsqs; q; q = q->next)
         if (q->id == id)
@@ -120,6 +122,13 @@ static int misplaced(const struct kss_thread *t)
     return -EINVAL;
 }
 
+static bool may_run_from(const struct kss_thread *t, uint64_t id)
+{
+    if (id == KSS_DSQ_LOCAL)
+        return kssi_may_run_on(t, kssi_this_cpu()->index);
+    return id == KSS_DSQ_GLOBAL || !(id & KSS_DSQ_LOCAL_ON) || kssi_may_run_on(t, (unsigned)(id & ~KSS_DSQ_LOCAL_ON));
+}
+
 static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_vtime, uint64_t vtime)
 {
     if (check_insert(t) < 0)
@@ -127,6 +136,10 @@ static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_
     struct kssi_dsq *q = find(t->machine, id);
     if (!q)
         return kssi_error(-EINVAL, "dispatch queue %#llx does not exist", (unsigned long long)id);
+    if (unlikely(t->pinned) && !may_run_from(t, id)) {
+        kssi_error(-EINVAL, "thread %d (%s) may not run on the CPU of that queue: see kss_setaffinity()", t->tid, t->name);
+        return misplaced(t);
+    }
     if (by_vtime && (id >> 61))
         return kssi_error(-EINVAL, "the local and global queues have no order by virtual time");
     if (slice_ns == KSS_SLICE_DEFAULT)
@@ -162,7 +175,7 @@ int kss_dsq_insert_vtime(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns, 
     return insert(t, dsq, slice_ns, true, vtime);
 }
 
-static struct kss_thread *first(struct kssi_dsq *q)
+struct kss_thread *kssi_dsq_first(struct kssi_dsq *q)
 {
     struct kss_thread *t = TAILQ_FIRST(&q->fifo);
     return t ? t : RB_MIN(dsq_tree, &q->tree);
@@ -181,9 +194,23 @@ void kssi_dsq_remove(struct kss_thread *t)
     t->dsq.queue = NULL;
 }
 
-struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q)
+struct kss_thread *kssi_dsq_first_for(struct kssi_dsq *q, unsigned cpu)
 {
-    struct kss_thread *t = first(q);
+    struct kss_thread *t = kssi_dsq_first(q);
+    if (likely(!t || kssi_may_run_on(t, cpu)))
+        return t;
+    TAILQ_FOREACH (t, &q->fifo, dsq.fifo)
+        if (kssi_may_run_on(t, cpu))
+            return t;
+    RB_FOREACH (t, dsq_tree, &q->tree)
+        if (kssi_may_run_on(t, cpu))
+            return t;
+    return NULL;
+}
+
+struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q, unsigned cpu)
+{
+    struct kss_thread *t = kssi_dsq_first_for(q, cpu);
     if (t)
         kssi_dsq_remove(t);
     return t;
@@ -223,7 +250,7 @@ bool kss_dsq_move_to_local(uint64_t id)
         return false;
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kssi_dsq *q = find(cpu->machine, id);
-    struct kss_thread *t = q && q != cpu->local ? kssi_dsq_pop(q) : NULL;
+    struct kss_thread *t = q && q != cpu->local ? kssi_dsq_pop(q, cpu->index) : NULL;
     if (!t)
         return false;
     uint64_t slice = t->slice_ns;
@@ -241,5 +268,5 @@ unsigned kss_dsq_length(uint64_t id)
 struct kss_thread *kss_dsq_first(uint64_t id)
 {
     struct kssi_dsq *q = kssi_require_kernel() ? find(kssi_this_cpu()->machine, id) : NULL;
-    return q ? first(q) : NULL;
+    return q ? kssi_dsq_first(q) : NULL;
 }

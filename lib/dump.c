@@ -70,19 +70,26 @@ static void say_all(void *arg)
     snprintf(line, sizeof line, "kstacksim: all stacks at %.6f s, CPU %u in %s mode\n", (double)kssi_now(m) / 1e9,
              d->cpu->index, d->tf->mode == KSS_MODE_USER ? "user" : "kernel");
     say(m, line);
+    if (d->cpu->current != d->cpu->idle && d->cpu->index != 0)
+        say_thread(d, d->cpu->current);
     say_thread(d, d->cpu->idle);
-    for (unsigned i = 0; i < m->id_slots; i++)
-        if (m->by_id[i] && m->by_id[i]->state != KSS_THREAD_NEW)
-            say_thread(d, m->by_id[i]);
+    for (unsigned i = 0; d->cpu->index == 0 && i < m->id_slots; i++) {
+        struct kss_thread *t = m->by_id[i]; /* those that run on other CPUs are said there */
+        if (t && t->state != KSS_THREAD_NEW && (!t->on_cpu || t == d->cpu->current))
+            say_thread(d, t);
+    }
     say(m, "kstacksim: the run goes on\n");
 }
 
 void kssi_dump(struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
 {
+    static struct kss_spinlock turn = KSS_SPINLOCK_INIT("dump"); /* one CPU at a time */
     struct dump d = { cpu, tf };
+    kssi_lock(&turn, cpu->current);
     cpu->reporting = true;
     kssi_call_on_report_stack(cpu, say_all, &d);
     cpu->reporting = false;
+    kssi_unlock(&turn);
 }
 
 /* Async-signal-safe. */
@@ -95,8 +102,10 @@ int kss_machine_dump(struct kss_machine *m)
         return -EINVAL;
     bool runs = m->life == KSSI_RUNNING;
     if (runs) {
-        m->dump_wanted = true;
-        m->platform->nmi(m, 0);
+        for (unsigned i = 0; i < m->cpus; i++) {
+            m->cpu[i].dump_wanted = true;
+            m->platform->nmi(m, i);
+        }
     }
     kssi_machine_drop(&hold);
     return runs ? 0 : -EBUSY;

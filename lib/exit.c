@@ -9,7 +9,7 @@ void kssi_mark_killed(struct kss_thread *t, int status)
     t->exit_status = status;
     t->killed = true;
     if (t->ti)
-        t->ti->flags |= KSS_TI_KILLED;
+        kssi_ti_set(t->ti, KSS_TI_KILLED);
 }
 
 /* Every thread of the process dies before it is in user mode again. Sleepers are woken: those that may
@@ -24,7 +24,8 @@ void kssi_process_kill(struct kss_process *p, int status)
         p->exit_status = status;
         TAILQ_FOREACH (t, &p->threads, of_process) {
             kssi_mark_killed(t, status);
-            kssi_wake(t);
+            if (!kssi_wake(t))
+                kssi_interrupt_thread(t);
         }
     }
     kss_spin_unlock(&m->tree_lock, on);
@@ -36,8 +37,7 @@ static void become_zombie_process(struct kss_process *p)
     struct kss_process *init = m->init, *c;
     bool orphan_zombies = false;
     if (p == init) { /* there is nobody left to reap: the machine can't go on */
-        m->stop_reason = -EFAULT;
-        m->stopping = true;
+        kssi_stop(m, -EFAULT);
         return;
     }
     while ((c = TAILQ_FIRST(&p->children))) {

@@ -123,6 +123,10 @@ void kssi_irq_init(struct kss_machine *m)
     set_name(m, KSS_LINE_TIMER, "timer");
     m->irq[KSS_LINE_STOP].handler = on_stop;
     set_name(m, KSS_LINE_STOP, "stop");
+    m->irq[KSS_LINE_RESCHED].handler = kssi_on_resched;
+    set_name(m, KSS_LINE_RESCHED, "reschedule");
+    m->irq[KSS_LINE_CALL].handler = kssi_on_call;
+    set_name(m, KSS_LINE_CALL, "call");
 }
 
 /* ---- public ----------------------------------------------------------------------------------- */
@@ -161,7 +165,7 @@ int kss_irq_free(struct kss_machine *m, unsigned line)
     int r = check_line(m, line);
     if (r < 0)
         return r;
-    if (line == KSS_LINE_TIMER || line == KSS_LINE_STOP)
+    if (line == KSS_LINE_TIMER || line == KSS_LINE_STOP || line == KSS_LINE_RESCHED || line == KSS_LINE_CALL)
         return kssi_error(-EBUSY, "IRQ line %u is the machine's own", line);
     if (!m->irq[line].handler)
         return kssi_error(-ENOENT, "IRQ line %u has no handler", line);

@@ -4,12 +4,12 @@
  * files offer each other.
  *
  * Lock order, outermost first:
- *   machine.tree_lock   process tree, ids, arenas
+ *   machine.tree_lock   process tree, ids, arenas, the CPUs' caches of stacks
  *   wait_queue.lock     the queue's sleepers
  *   machine.sched_lock  thread states, dispatch queues, timers, priorities
  * All are taken with interrupts off. sched_lock is held across a context switch: the thread that is
  * switched to releases it (kssi_switch_finish), so that nobody runs a thread whose context is not yet
- * saved.
+ * saved. Interrupts between CPUs are raised with any of them held: raising takes no lock.
  */
 #ifndef KSSI_KERNEL_H
 #define KSSI_KERNEL_H
@@ -17,7 +17,10 @@
 #include <sys/queue.h>
 #include <bsd/sys/tree.h>
 
+#include <stdatomic.h>
+
 #include "platform.h"
+#include <kstacksim/smp.h>
 
 #ifdef HAVE_CONFIG_H
 #include <config.h>
@@ -109,7 +112,11 @@ struct kss_thread {
 
     /* sched_lock */
     enum kss_thread_state state;
-    unsigned cpu;
+    unsigned cpu;                /* where it runs, is queued, or ran last */
+    unsigned ran_on;             /* where it ran last */
+    bool pinned;                 /* not all CPUs are allowed */
+    struct kss_cpumask allowed;
+    uint64_t migrations;
     bool on_cpu;                 /* its context is in the CPU, not in memory */
     bool context_saved;          /* `context` holds where to resume */
     bool queued;                 /* the class has it as runnable and waiting */
@@ -180,7 +187,7 @@ struct kssi_arena {
     bool kernel;
 };
 
-/* Freed stacks of the default size, ready for use. Own CPU, interrupts off. */
+/* Freed stacks of the default size, ready for use. tree_lock; a CPU's own, so that they are warm. */
 struct kssi_stack_cache {
     unsigned count;
     uintptr_t *low;
@@ -218,7 +225,11 @@ struct kssi_cpu {
     struct kss_machine *machine;
     unsigned index;
     struct kssi_cpu_stacks stacks;
-    struct kss_thread *current;   /* interrupts off */
+    struct kss_thread *current;   /* own CPU: interrupts off; others: sched_lock */
+    _Atomic bool resched_sent;    /* a KSS_LINE_RESCHED is on its way */
+    _Atomic bool dump_wanted;     /* at its next NMI */
+    unsigned balance_ticks;
+    _Atomic bool call_due;        /* a KSS_LINE_CALL is on its way */
     struct kss_thread *idle;
     void *boot_context;           /* the host thread's own stack */
     unsigned irq_depth;           /* hard irq handlers under way */
@@ -276,8 +287,14 @@ struct kss_machine {
     bool fenced;                  /* part of that is open */
     bool exit_policies;           /* the exit to user mode has more to do: erase, randomise, look at fences */
     _Atomic int life;             /* enum kssi_machine_state */
-    _Atomic bool stopping;        /* CPUs go to idle and leave */
-    _Atomic bool dump_wanted;     /* at the next NMI of CPU 0 */
+    _Atomic bool stopping;        /* CPUs go to idle and leave: set by kssi_stop() */
+    _Atomic bool booted;          /* by CPU 0: the others may schedule */
+    struct kssi_call {            /* of other CPUs, under way: see ipi.c */
+        _Atomic bool busy;
+        _Atomic unsigned pending, done;
+        kss_cpu_fn fn;
+        void *arg;
+    } call;
     _Atomic int stop_reason;      /* 0, or a negative errno for kss_machine_run() */
     kss_user_fn main_fn;
     void *main_arg;
@@ -322,6 +339,8 @@ struct kss_machine {
     struct kssi_ejection *ejection; /* NULL: the class is the library's own */
     struct kssi_dsq *dsqs;        /* list of all, the built-in ones too */
     struct kssi_dsq *global;
+    struct kss_cpumask online;    /* CPUs that run threads */
+    struct kss_cpumask idle;      /* of these, those that run none */
     struct kssi_timer_tree timers;
     uint64_t timer_order;
     uint64_t next_timer;          /* earliest wake_at; UINT64_MAX: none */
@@ -364,6 +383,18 @@ KSSI_UNSANITIZED static inline bool kssi_kstack_end_ok(const struct kss_thread *
                     ((uintptr_t)ti->thread ^ (uintptr_t)t) |
                     (ti->flags & ~(KSS_TI_NEED_RESCHED | KSS_TI_KILLED)))) ||
            !t->machine->config.canary;
+}
+
+/* thread_info's flags are set by other CPUs too. */
+static inline void kssi_ti_set(struct kss_thread_info *ti, uint32_t bit)
+{
+    if (!(__atomic_load_n(&ti->flags, __ATOMIC_RELAXED) & bit))
+        __atomic_or_fetch(&ti->flags, bit, __ATOMIC_SEQ_CST);
+}
+static inline void kssi_ti_clear(struct kss_thread_info *ti, uint32_t bit)
+{
+    if (__atomic_load_n(&ti->flags, __ATOMIC_RELAXED) & bit)
+        __atomic_and_fetch(&ti->flags, ~bit, __ATOMIC_SEQ_CST);
 }
 
 /* A spinlock where interrupts are off already and the current thread is known. */
@@ -428,7 +459,11 @@ void kssi_sched_remove(struct kss_thread *t);       /* ZOMBIE */
 void kssi_schedule(enum kss_switch_reason reason);
 void kssi_switch_finish(void);
 bool kssi_wake(struct kss_thread *t);
-void kssi_set_need_resched(struct kss_thread *t);
+void kssi_set_need_resched(struct kss_thread *t); /* of the own CPU */
+void kssi_interrupt_thread(struct kss_thread *t);   /* if it runs on another CPU */
+void kssi_on_resched(unsigned line, void *arg);
+void kssi_on_call(unsigned line, void *arg);
+void kssi_resched_cpu(struct kssi_cpu *cpu);        /* any: it calls the scheduler soon */
 void kssi_sched_tick(struct kssi_cpu *cpu);
 void kssi_sched_set_priority(struct kss_thread *t, int priority);
 uint64_t kssi_now(struct kss_machine *m);
@@ -436,7 +471,9 @@ uint64_t kssi_random(struct kss_machine *m);
 
 struct kssi_dsq *kssi_dsq_new(struct kss_machine *m, uint64_t id);
 void kssi_dsq_insert_fifo(struct kss_thread *t, struct kssi_dsq *q, uint64_t slice_ns);
-struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q);
+struct kss_thread *kssi_dsq_first(struct kssi_dsq *q);
+struct kss_thread *kssi_dsq_first_for(struct kssi_dsq *q, unsigned cpu);
+struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q, unsigned cpu); /* the first that may run there */
 void kssi_dsq_remove(struct kss_thread *t);
 unsigned kssi_dsq_count(const struct kssi_dsq *q);
 bool kssi_dsq_contains(struct kssi_dsq *q, const struct kss_thread *t);
@@ -457,6 +494,15 @@ void kssi_class_op_interrupted(struct kssi_cpu *cpu, unsigned line);
    now leads to where that is abandoned. */
 bool kssi_sched_rescue(struct kssi_cpu *cpu, struct kss_trap_frame *tf);
 void kssi_sched_watch(struct kssi_cpu *cpu); /* every tick: is a READY thread passed over? */
+
+/* runqueue.c: which CPU a thread runs on, where the class does not say. sched_lock. */
+bool kssi_may_run_on(const struct kss_thread *t, unsigned cpu);
+unsigned kssi_select_cpu(const struct kss_thread *t);
+void kssi_kick_idle_for(const struct kss_thread *t); /* it is queued: an idle CPU may come for it */
+struct kss_thread *kssi_steal(struct kssi_cpu *cpu);
+void kssi_balance(struct kssi_cpu *cpu);
+int kssi_affinity_set(struct kss_thread *t, const struct kss_cpumask *allowed);
+void kssi_requeue(struct kss_thread *t, void (*change)(struct kss_thread *t, void *arg), void *arg);
 
 /* timer.c */
 struct kss_thread *kssi_timer_first(struct kss_machine *m); /* sched_lock */
@@ -526,6 +572,7 @@ void kssi_threads_fini(struct kss_machine *m);
 void kssi_processes_fini(struct kss_machine *m);
 
 /* cpu.c */
+void kssi_stop(struct kss_machine *m, int reason); /* the first reason counts; 0: none. Async-signal-safe */
 int kssi_cpu_init(struct kssi_cpu *cpu);
 void kssi_cpu_fini(struct kssi_cpu *cpu);
 

@@ -175,7 +175,10 @@ void kssi_kstack_detach(struct kss_thread *t)
         return;
     uintptr_t low = (uintptr_t)t->ti;
     KSS_ASSERT((struct kss_thread_info *)kssi_thread_info() != t->ti || !kssi_this_cpu());
+    /* Whoever marks a thread as killed, or looks at its stack, has the lock. */
+    bool on = kss_spin_lock(&t->machine->tree_lock);
     t->ti = NULL;
+    kss_spin_unlock(&t->machine->tree_lock, on);
     t->user_frame = 0;
     t->context_saved = false;
     kssi_kstack_free(t, low);

@@ -66,7 +66,7 @@ static void end_overwritten(struct kss_thread *t, const struct kss_trap_frame *t
     enum kss_report_action action = kssi_report(&f);
     kssi_kstack_prepare((uintptr_t)t->ti, t, t->canary);
     if (t->killed)
-        t->ti->flags |= KSS_TI_KILLED;
+        kssi_ti_set(t->ti, KSS_TI_KILLED);
     kssi_act(action, KSS_KILLED + 1);
 }
 

@@ -43,6 +43,9 @@ lib_libkernel_la_SOURCES = \
 	lib/report_json.c \
 	lib/report_kinds.c \
 	lib/report_text.c \
+	lib/runqueue.c \
+	lib/ipi.c \
+	lib/hotplug.c \
 	lib/sched.c \
 	lib/sched_api.c \
 	lib/sched_eject.c \

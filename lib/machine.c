@@ -110,8 +110,7 @@ static int check_config(const struct kss_config *c, const struct kssi_platform *
     if (c->struct_size != sizeof *c)
         return kssi_error(-EINVAL, "config.struct_size is %zu, not %zu: kss_config_init() was not called, "
                                    "or the headers are of another version", c->struct_size, sizeof *c);
-    if (c->cpus != 1)
-        return kssi_error(-EINVAL, "cpus is %u: this version runs exactly 1", c->cpus);
+    RANGE(cpus, 1, KSS_CPUS_MAX);
     RANGE(tick_hz, 1, 20000);
     RANGE(max_threads, 4, 1u << 20);
     RANGE(kstack_cache, 0ull, 65536);
@@ -128,6 +127,10 @@ static int check_config(const struct kss_config *c, const struct kssi_platform *
         return kssi_error(-EINVAL, "syscall_entry is KSS_SYSCALL_GATE and protect is %d: the call gate writes to the "
                                    "kernel stack before it is in kernel mode; protect needs KSS_SYSCALL_TRAP or "
                                    "KSS_PROTECT_OFF (0)", (int)c->protect);
+    if (c->protect != KSS_PROTECT_OFF && c->cpus > 1)
+        return kssi_error(-ENOTSUP, "protect is %d and cpus is %u: mprotect closes kernel stacks for the whole process, so "
+                                    "that only one CPU can be in user mode; cpus must be 1, or protect KSS_PROTECT_OFF (0)",
+                          (int)c->protect, c->cpus);
     if (c->guard_size % p->page_size())
         return kssi_error(-EINVAL, "guard_size is %zu: a multiple of %zu is needed", c->guard_size, p->page_size());
     if (c->kstack_erase && !c->poison)
@@ -308,13 +311,8 @@ int kss_machine_stop(struct kss_machine *m)
     struct kssi_hold hold;
     if (!kssi_machine_hold(m, &hold))
         return -EINVAL;
-    if (m->life != KSSI_ENDED) {
-        int none = 0;
-        atomic_compare_exchange_strong(&m->stop_reason, &none, -ECANCELED);
-        m->stopping = true;
-        for (unsigned i = 0; i < m->cpus; i++)
-            m->platform->raise(m, i, KSS_LINE_STOP, 1);
-    }
+    if (m->life != KSSI_ENDED)
+        kssi_stop(m, -ECANCELED);
     kssi_machine_drop(&hold);
     return 0;
 }
@@ -361,6 +359,9 @@ static void add_cpu(struct kss_cpu_stats *t, const struct kss_cpu_stats *c)
     t->control_saves += c->control_saves;
     t->context_switches += c->context_switches;
     t->preemptions += c->preemptions;
+    t->migrations += c->migrations;
+    t->reschedules += c->reschedules;
+    t->calls += c->calls;
     t->ticks += c->ticks;
     t->idle_ns += c->idle_ns;
     if (c->max_nesting > t->max_nesting)
@@ -402,6 +403,19 @@ int kss_machine_stats(struct kss_machine *m, struct kss_machine_stats *s)
     return 0;
 }
 
+int kss_machine_cpu_stats(struct kss_machine *m, unsigned cpu, struct kss_cpu_stats *s)
+{
+    int r = kssi_valid_machine(m);
+    if (r < 0)
+        return r;
+    if (cpu >= m->cpus || !s)
+        return kssi_error(-EINVAL, s ? "CPU %u: the machine has %u" : "CPU %u of %u: no place for its counters", cpu,
+                          m->cpus);
+    *s = m->cpu[cpu].stats;
+    s->deferred = m->platform->deferred(m, cpu);
+    return 0;
+}
+
 /* ---- for the platform ------------------------------------------------------------------------- */
 
 struct kssi_hw_machine *kssi_machine_hw(struct kss_machine *m)
@@ -412,6 +426,11 @@ struct kssi_hw_machine *kssi_machine_hw(struct kss_machine *m)
 void kssi_machine_set_hw(struct kss_machine *m, struct kssi_hw_machine *hw)
 {
     m->hw = hw;
+}
+
+bool kssi_machine_stopping(struct kss_machine *m)
+{
+    return m->stopping;
 }
 
 const struct kss_config *kssi_machine_config(struct kss_machine *m)

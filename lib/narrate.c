@@ -31,6 +31,7 @@ static const char *const names[KSS_TR_TYPES] = {
     [KSS_TR_MARK] = "mark",
     [KSS_TR_SOFTIRQ_IN] = "softirq_in",
     [KSS_TR_SOFTIRQ_OUT] = "softirq_out",
+    [KSS_TR_MIGRATE] = "migrate",
 };
 
 const char *kss_trace_type_name(enum kss_trace_type type)
@@ -86,6 +87,8 @@ static int trap_events(struct kss_machine *m, const struct kss_trace_event *e, c
     case KSS_TR_SOFTIRQ_IN:
         return snprintf(s, n, "softirq %llu (%s) starts, stack at %#llx", (ull)v[0],
                         v[0] < KSS_SOFTIRQS ? m->softirq[v[0]].name : "?", (ull)v[1]);
+    case KSS_TR_MIGRATE:
+        return snprintf(s, n, "thread %lld comes from CPU %llu to CPU %llu", (long long)v[0], (ull)v[1], (ull)v[2]);
     case KSS_TR_SOFTIRQ_OUT:
         return snprintf(s, n, "softirq %llu has ended", (ull)v[0]);
     case KSS_TR_EOI:

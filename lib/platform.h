@@ -205,6 +205,7 @@ struct kssi_platform {
 
 /* The error code of a non-maskable interrupt: why it came. */
 #define KSSI_NMI_RAISED 1u   /* platform.nmi() */
+#define KSSI_NMI_STOP 4u     /* the machine stops, and this CPU has not heard of it */
 #define KSSI_NMI_WATCHDOG 2u /* a tick waits for too long: interrupts are off, or one was never ended */
 
 extern const struct kssi_platform kssi_platform_live;
@@ -231,6 +232,7 @@ void kssi_user_return(long value) __attribute__((noreturn));
 /* Accessors for structures that only the kernel knows. */
 struct kssi_hw_machine *kssi_machine_hw(struct kss_machine *m);
 void kssi_machine_set_hw(struct kss_machine *m, struct kssi_hw_machine *hw);
+bool kssi_machine_stopping(struct kss_machine *m);
 const struct kss_config *kssi_machine_config(struct kss_machine *m);
 struct kssi_cpu *kssi_machine_cpu(struct kss_machine *m, unsigned index);
 struct kssi_cpu_stacks *kssi_cpu_stacks(struct kssi_cpu *cpu);

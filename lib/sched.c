@@ -14,7 +14,7 @@ uint64_t kssi_now(struct kss_machine *m)
 
 void kssi_set_need_resched(struct kss_thread *t)
 {
-    t->ti->flags |= KSS_TI_NEED_RESCHED;
+    kssi_ti_set(t->ti, KSS_TI_NEED_RESCHED);
 }
 
 /* ---- enqueue, wake ---------------------------------------------------------------------------- */
@@ -26,7 +26,7 @@ static inline __attribute__((always_inline)) void enqueue(struct kss_thread *t, 
     if (unlikely(m->sched->enqueue))
         kssi_op_run(m, KSSI_OP(enqueue), "enqueue", t, (long)flags);
     else
-        kssi_dsq_insert_fifo(t, m->global, m->config.timeslice_ns);
+        kssi_dsq_insert_fifo(t, m->cpus == 1 ? m->global : m->cpu[t->cpu].local, m->config.timeslice_ns);
 }
 
 /* It has become READY: place it, and see that an idle CPU takes notice. */
@@ -36,8 +36,8 @@ static void activate(struct kss_thread *t, unsigned flags)
     t->queued = true; /* from here on the class may insert it */
     CLASS(m, runnable, t, flags);
     long cpu = CLASS_OR(m, select_cpu, t, flags, -1);
-    if (cpu >= 0 && cpu < (long)m->cpus)
-        t->cpu = (unsigned)cpu;
+    if (m->cpus > 1)
+        t->cpu = cpu >= 0 && cpu < (long)m->cpus && kssi_may_run_on(t, (unsigned)cpu) ? (unsigned)cpu : kssi_select_cpu(t);
     if (!t->dsq.queue) /* else select_cpu has placed it */
         enqueue(t, flags);
     kss_kick_cpu((int)t->cpu, KSS_KICK_IDLE);
@@ -121,15 +121,17 @@ static void account(struct kss_thread *t, uint64_t now)
 static struct kss_thread *take_queued(struct kssi_cpu *cpu, struct kss_thread *prev)
 {
     struct kss_machine *m = cpu->machine;
-    struct kss_thread *t = kssi_dsq_pop(cpu->local);
+    struct kss_thread *t = kssi_dsq_pop(cpu->local, cpu->index);
     if (!t)
-        t = kssi_dsq_pop(m->global);
+        t = kssi_dsq_pop(m->global, cpu->index);
     if (!t && m->sched->dispatch) {
         CLASS(m, dispatch, prev, cpu->index);
-        t = kssi_dsq_pop(cpu->local);
+        t = kssi_dsq_pop(cpu->local, cpu->index);
         if (!t)
-            t = kssi_dsq_pop(m->global);
+            t = kssi_dsq_pop(m->global, cpu->index);
     }
+    if (!t && !prev && m->cpus > 1)
+        t = kssi_steal(cpu);
     if (t)
         t->queued = false;
     return t;
@@ -140,8 +142,10 @@ static struct kss_thread *pick(struct kssi_cpu *cpu, struct kss_thread *prev)
 {
     struct kss_machine *m = cpu->machine;
     bool can_go_on = prev->state == KSS_THREAD_RUNNING && prev != cpu->idle;
-    if (unlikely(m->stopping))
+    if (unlikely(m->stopping || (m->cpus > 1 && !kss_cpumask_test(&m->online, cpu->index))))
         return cpu->idle;
+    if (unlikely(prev->pinned && !kssi_may_run_on(prev, cpu->index)))
+        can_go_on = false;
     if (can_go_on && prev->slice_ns > 0)
         return prev;
     struct kss_thread *t = take_queued(cpu, can_go_on ? prev : NULL);
@@ -161,13 +165,19 @@ static void put_prev(struct kssi_cpu *cpu, struct kss_thread *prev, enum kss_swi
     if (runnable)
         kssi_set_state(prev, KSS_THREAD_READY);
     if (prev == cpu->idle) {
+        kss_cpumask_clear(&m->idle, cpu->index);
         CLASS(m, update_idle, NULL, false);
         return;
     }
     CLASS(m, stopping, prev, runnable);
-    if (runnable)
+    if (runnable) {
+        if (m->cpus > 1 && !kssi_may_run_on(prev, cpu->index))
+            prev->cpu = kssi_select_cpu(prev);
         enqueue(prev, reason == KSS_SWITCH_YIELD ? KSS_ENQ_YIELD : KSS_ENQ_PREEMPT);
-    else
+        if (m->cpus > 1)
+            kssi_kick_idle_for(prev);
+    }
+    if (!runnable)
         CLASS(m, quiescent, prev, KSS_DEQ_SLEEP);
     if (reason == KSS_SWITCH_PREEMPT) {
         prev->preemptions++;
@@ -192,6 +202,17 @@ static void lend_stack(struct kssi_cpu *cpu, struct kss_thread *t)
     t->context_saved = true;
 }
 
+/* Its frames, errno and masks come along: the first is on its stack, the others are put right by the common exit. */
+static void migrated(struct kssi_cpu *cpu, struct kss_thread *t)
+{
+    if (t->context_saved && t->run_ns) {
+        t->migrations++;
+        cpu->stats.migrations++;
+        KSSI_TRACE(cpu->machine, KSS_TR_MIGRATE, t->tid, t->ran_on, cpu->index, 0);
+    }
+    t->ran_on = cpu->index;
+}
+
 static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_thread *next,
                       enum kss_switch_reason reason)
 {
@@ -211,10 +232,15 @@ static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_
     next->on_cpu = true;
     next->cpu = cpu->index;
     next->run_start = now;
-    if (next != cpu->idle)
+    if (unlikely(next->ran_on != cpu->index))
+        migrated(cpu, next);
+    if (next != cpu->idle) {
         CLASS(m, running, next, 0);
-    else
+    } else {
+        if (likely(kss_cpumask_test(&m->online, cpu->index)))
+            kss_cpumask_set(&m->idle, cpu->index);
         CLASS(m, update_idle, NULL, true);
+    }
     cpu->current = next;
     cpu->switched_from = prev;
     cpu->reason = reason; /* of this switch: the next thread reads it before any other */
@@ -293,7 +319,7 @@ void kssi_schedule(enum kss_switch_reason reason)
         kssi_irq_restore(on);
         return;
     }
-    prev->ti->flags &= ~KSS_TI_NEED_RESCHED;
+    kssi_ti_clear(prev->ti, KSS_TI_NEED_RESCHED);
     if (reason == KSS_SWITCH_YIELD && prev != cpu->idle && CLASS_OR(m, yield, prev, 0, true))
         prev->slice_ns = 0;
     /* Preempted between kss_wait_prepare() and the sleep: counts as woken for nothing. Its loop will
@@ -330,22 +356,65 @@ void kssi_sched_tick(struct kssi_cpu *cpu)
     CLASS(m, tick, t, 0);
     if (t->slice_ns == 0)
         kssi_set_need_resched(t);
+    if (m->cpus > 1)
+        kssi_balance(cpu);
     kssi_unlock(&m->sched_lock);
 }
 
-void kssi_sched_set_priority(struct kss_thread *t, int priority)
+/* Takes a queued thread out while something about it changes, and puts it back. sched_lock. */
+void kssi_requeue(struct kss_thread *t, void (*change)(struct kss_thread *t, void *arg), void *arg)
 {
     struct kss_machine *m = t->machine;
-    bool on = kss_spin_lock(&m->sched_lock);
     bool queued = t->queued;
     if (queued) {
         CLASS(m, dequeue, t, KSS_DEQ_SAVE);
         kssi_dsq_remove(t);
         t->queued = false;
     }
-    t->priority = priority;
-    CLASS(m, set_priority, t, priority);
-    if (queued)
-        enqueue(t, 0);
+    change(t, arg);
+    if (!queued)
+        return;
+    if (m->cpus > 1 && !kssi_may_run_on(t, t->cpu))
+        t->cpu = kssi_select_cpu(t);
+    enqueue(t, 0);
+    if (m->cpus > 1)
+        kssi_kick_idle_for(t);
+}
+
+static void change_priority(struct kss_thread *t, void *arg)
+{
+    t->priority = *(int *)arg;
+    CLASS(t->machine, set_priority, t, t->priority);
+}
+
+void kssi_sched_set_priority(struct kss_thread *t, int priority)
+{
+    bool on = kss_spin_lock(&t->machine->sched_lock);
+    kssi_requeue(t, change_priority, &priority);
+    kss_spin_unlock(&t->machine->sched_lock, on);
+}
+
+static void change_affinity(struct kss_thread *t, void *arg)
+{
+    struct kss_machine *m = t->machine;
+    const struct kss_cpumask *mask = arg;
+    t->allowed = *mask;
+    t->pinned = kss_cpumask_count(mask) < m->cpus;
+    CLASS(m, set_cpumask, t, 0);
+    if (t->on_cpu && !kssi_may_run_on(t, t->cpu))
+        kssi_resched_cpu(&m->cpu[t->cpu]);
+}
+
+int kssi_affinity_set(struct kss_thread *t, const struct kss_cpumask *allowed)
+{
+    struct kss_machine *m = t->machine;
+    struct kss_cpumask mask = kss_cpumask_all(m->cpus);
+    for (unsigned i = 0; i < KSS_CPUS_MAX / 64; i++)
+        mask.bits[i] &= allowed->bits[i];
+    if (kss_cpumask_empty(&mask))
+        return kssi_error(-EINVAL, "none of the machine's %u CPUs is in the set", m->cpus);
+    bool on = kss_spin_lock(&m->sched_lock);
+    kssi_requeue(t, change_affinity, &mask);
     kss_spin_unlock(&m->sched_lock, on);
+    return 0;
 }

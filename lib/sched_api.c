@@ -13,13 +13,12 @@ void kss_kick_cpu(int index, unsigned flags)
     if (index < 0 || (unsigned)index >= m->cpus)
         return;
     struct kssi_cpu *cpu = &m->cpu[index];
-    struct kss_thread *t = cpu->current;
-    if (t == cpu->idle) {
-        kssi_set_need_resched(t);
-    } else if (flags & KSS_KICK_PREEMPT) {
-        t->slice_ns = 0;
-        kssi_set_need_resched(t);
-    }
+    struct kss_thread *t = __atomic_load_n(&cpu->current, __ATOMIC_RELAXED);
+    if (t != cpu->idle && !(flags & KSS_KICK_PREEMPT))
+        return;
+    if (t != cpu->idle)
+        __atomic_store_n(&t->slice_ns, 0, __ATOMIC_RELAXED); /* without the lock: one that runs out late, at worst */
+    kssi_resched_cpu(cpu);
 }
 
 struct kss_thread *kss_cpu_running(int index)
@@ -101,6 +100,7 @@ int kssi_sched_init(struct kss_machine *m)
     const struct kss_sched_class *c = m->config.sched;
     m->sched = c;
     m->next_timer = UINT64_MAX;
+    m->online = m->idle = kss_cpumask_all(m->cpus);
     m->global = kssi_dsq_new(m, KSS_DSQ_GLOBAL);
     if (!m->global)
         return kssi_error(-ENOMEM, "no memory for the run queues");
@@ -119,8 +119,10 @@ int kssi_sched_start(struct kss_machine *m)
     if (r < 0)
         return kssi_error(r, "scheduler %s did not start: error %d", m->sched->name, -r);
     m->sched_started = true;
+    bool on = kss_spin_lock(&m->sched_lock);
     for (unsigned i = 0; i < m->cpus; i++)
         CLASS(m, cpu_online, NULL, i);
+    kss_spin_unlock(&m->sched_lock, on);
     return 0;
 }
 

@@ -83,11 +83,17 @@ kssi_op_call(struct kss_machine *m, const struct kss_sched_class *c, size_t op, 
     case KSSI_OP(set_priority):
         c->set_priority(t, (int)n);
         return 0;
+    case KSSI_OP(set_cpumask):
+        c->set_cpumask(t, t->allowed.bits);
+        return 0;
     case KSSI_OP(update_idle):
         c->update_idle((int)kssi_this_cpu()->index, n != 0);
         return 0;
     case KSSI_OP(cpu_online):
         c->cpu_online((int)n);
+        return 0;
+    case KSSI_OP(cpu_offline):
+        c->cpu_offline((int)n);
         return 0;
     case KSSI_OP(init):
         return c->init(m);

@@ -92,10 +92,9 @@ static void take_over(struct kss_machine *m)
         if (t->queued)
             kssi_dsq_insert_fifo(t, m->global, slice);
     }
-    for (unsigned i = 0; i < m->cpus; i++) {
-        kssi_set_need_resched(m->cpu[i].current);
-        kssi_set_need_resched(m->cpu[i].idle); /* it may be on its way to the CPU right now */
-    }
+    for (unsigned i = 0; i < m->cpus; i++)
+        kssi_resched_cpu(&m->cpu[i]);
+    kssi_set_need_resched(kssi_this_cpu()->idle); /* it may be on its way to the CPU right now */
 }
 
 /* Of the thread that it is about, if that has something to show. */

@@ -198,6 +198,45 @@ static long sys_getpriority(args a)
     return with_thread(a->a[0], NULL, false);
 }
 
+/* ---- affinity --------------------------------------------------------------------------------- */
+
+static long affinity(long tid, struct kss_cpumask *mask, bool set)
+{
+    struct kss_machine *m = self()->machine;
+    long r = 0;
+    bool on = kss_spin_lock(&m->tree_lock);
+    struct kss_thread *t = !tid ? kssi_current() : tid == (int)tid ? kssi_thread_by_id(m, (int)tid) : NULL;
+    if (!t)
+        r = kssi_error(-ESRCH, "there is no thread %ld", tid);
+    else if (set)
+        r = kssi_affinity_set(t, mask);
+    else
+        *mask = t->allowed;
+    kss_spin_unlock(&m->tree_lock, on);
+    return r;
+}
+
+static long sys_setaffinity(args a)
+{
+    struct kss_cpumask mask;
+    if (!a->a[1])
+        return kssi_error(-EINVAL, "the set of CPUs is NULL");
+    if (kss_copy_from_user(&mask, (const void *)a->a[1], sizeof mask))
+        return kssi_error(-EFAULT, "the set of CPUs at %#lx can't be read", a->a[1]);
+    return affinity(a->a[0], &mask, true);
+}
+
+static long sys_getaffinity(args a)
+{
+    struct kss_cpumask mask;
+    if (!a->a[1])
+        return kssi_error(-EINVAL, "no place for the set of CPUs: it is NULL");
+    long r = affinity(a->a[0], &mask, false);
+    if (r == 0 && kss_copy_to_user((void *)a->a[1], &mask, sizeof mask))
+        r = kssi_error(-EFAULT, "the set of CPUs can't be written to %#lx", a->a[1]);
+    return r;
+}
+
 /* ---- files, clock, marks ---------------------------------------------------------------------- */
 
 static long sys_open(args a)
@@ -248,7 +287,7 @@ static long sys_halt(args a)
         snprintf(m->boot_error, sizeof m->boot_error, "the first process was not made: %.180s",
                  kssi_current()->error);
     }
-    m->stopping = true;
+    kssi_stop(m, 0);
     kssi_schedule(KSS_SWITCH_YIELD);
     return 0;
 }
@@ -279,6 +318,8 @@ static const struct {
     [KSS_SYS_WRITE] = { sys_write, "write" },
     [KSS_SYS_CLOCK] = { sys_clock, "clock" },
     [KSS_SYS_TRACE_MARK] = { sys_trace_mark, "trace_mark" },
+    [KSS_SYS_SETAFFINITY] = { sys_setaffinity, "setaffinity" },
+    [KSS_SYS_GETAFFINITY] = { sys_getaffinity, "getaffinity" },
     [KSSI_SYS_SMASHED] = { kssi_sys_smashed, "smashed" },
     [KSSI_SYS_HALT] = { sys_halt, "halt" },
 };

@@ -135,6 +135,9 @@ static void init_fields(struct kss_thread *t, struct kss_machine *m, const struc
     t->class_data = (char *)t->context + ((m->platform->context_size + 63) & ~(size_t)63);
     memset(t->class_data, 0, m->sched->thread_data_size);
     t->weight = 100;
+    t->allowed = parent ? parent->allowed : kss_cpumask_all(m->cpus);
+    t->pinned = parent && parent->pinned;
+    t->cpu = t->ran_on = parent ? parent->cpu : 0;
     t->priority = attr && attr->priority ? attr->priority : parent ? parent->priority : KSS_PRIO_DEFAULT;
     t->kstack_want = attr && attr->kstack_size ? attr->kstack_size : m->config.kstack_size;
     t->canary = kssi_random(m) & ~(uint64_t)0xff; /* a zero byte: no string copy writes it */
@@ -314,12 +317,13 @@ static void snapshot(struct kss_thread *t, struct kss_thread_info_snapshot *s)
         t->tf->vector != KSS_VEC_SYSCALL)
         s->mode = KSS_MODE_USER; /* preempted in user mode */
     s->priority = t->priority;
-    s->cpu = t->cpu;
+    s->cpu = t->ran_on;
     s->wait_channel = t->wait_channel;
     s->run_ns = t->run_ns;
     s->syscalls = t->syscalls;
     s->preemptions = t->preemptions;
     s->voluntary = t->voluntary;
+    s->migrations = t->migrations;
     s->is_kernel = t->kernel_fn != NULL;
     s->kstack_high_water = t->high_water;
     if (t->kstack_arena && t->ti && kss_kstack_info(t, &k) == 0) {

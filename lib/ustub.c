@@ -92,6 +92,16 @@ long kss_setpriority(long tid, int priority)
     return CALL(KSS_SYS_SETPRIORITY, tid, priority);
 }
 
+long kss_setaffinity(long tid, const struct kss_cpumask *mask)
+{
+    return kss_syscall(KSS_SYS_SETAFFINITY, tid, (long)mask, 0, 0, 0, 0);
+}
+
+long kss_getaffinity(long tid, struct kss_cpumask *mask)
+{
+    return kss_syscall(KSS_SYS_GETAFFINITY, tid, (long)mask, 0, 0, 0, 0);
+}
+
 long kss_getpriority(long tid)
 {
     return CALL(KSS_SYS_GETPRIORITY, tid);

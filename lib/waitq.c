@@ -23,8 +23,9 @@ static void unlink_waiter(struct kss_wait_queue *q, struct kss_waiter *w)
     else
         q->last = w->prev;
     w->next = w->prev = NULL;
-    w->queue = NULL;
     q->count--;
+    /* The last: seen by its sleeper on another CPU, the waiter may be gone at once, and the thread with it. */
+    __atomic_store_n(&w->queue, NULL, __ATOMIC_RELEASE);
 }
 
 static void set_own_state(struct kss_thread *t, enum kss_thread_state state, const char *channel, bool killable)
@@ -97,8 +98,9 @@ void kss_wait_finish(struct kss_waiter *w)
     if (!w || (w->thread && w->thread != t))
         return;
     set_own_state(t, KSS_THREAD_RUNNING, NULL, true);
-    /* The waker takes it off under the queue's lock; the queue cannot be gone while it is on it. */
-    struct kss_wait_queue *q = w->queue;
+    /* The waker takes it off under the queue's lock; the queue cannot be gone while it is on it. Once it is off, the
+       waker has done with it. */
+    struct kss_wait_queue *q = __atomic_load_n(&w->queue, __ATOMIC_ACQUIRE);
     if (q) {
         bool on = kss_spin_lock(&q->lock);
         if (w->queue)
@@ -131,10 +133,9 @@ unsigned kss_wake_up(struct kss_wait_queue *q, unsigned n)
         q->missed = m->platform->account_clock(m);
     while (q->first && q->first->thread->machine == m && (!n || woken < n)) {
         struct kss_waiter *w = q->first;
-        unlink_waiter(q, w);
-        struct kss_thread *t = w->thread;
         w->woken = true;
-        kssi_wake(t);
+        kssi_wake(w->thread);
+        unlink_waiter(q, w);
         woken++;
     }
     kss_spin_unlock(&q->lock, on);

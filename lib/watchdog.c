@@ -167,10 +167,10 @@ void kssi_nmi(struct kss_trap_frame *tf, void *arg)
         cpu->machine->platform->nmi(cpu->machine, cpu->index); /* not in the middle of another report, or backtrace */
         return;
     }
-    if (cpu->index == 0 && cpu->machine->dump_wanted) {
-        cpu->machine->dump_wanted = false;
+    if (atomic_exchange(&cpu->dump_wanted, false))
         kssi_dump(cpu, tf);
-    }
+    if ((tf->error & KSSI_NMI_STOP) && cpu->machine->stopping)
+        kssi_cpu_abort();
     if (!(tf->error & KSSI_NMI_WATCHDOG))
         return;
     if (kssi_sched_rescue(cpu, tf))

@@ -29,6 +29,7 @@ struct kssi_intc {
     _Atomic uint64_t mask;
     _Atomic uint64_t in_service; /* written by its own CPU only */
     _Atomic unsigned raising;    /* raises under way: until they are over the counters do not add up */
+    unsigned taking;             /* odd while its own CPU takes or ends one: the same */
     struct kssi_line line[KSS_IRQ_LINES];
 };
 

@@ -18,6 +18,7 @@ void kssi_intc_init(struct kssi_intc *intc)
     memset(intc, 0, sizeof *intc);
     for (unsigned i = 0; i < KSS_IRQ_LINES; i++)
         intc->line[i].priority = 8;
+    intc->line[KSS_LINE_RESCHED].priority = intc->line[KSS_LINE_CALL].priority = 13;
     intc->line[KSS_LINE_TIMER].priority = 14;
     intc->line[KSS_LINE_STOP].priority = STOP_PRIORITY;
 }
@@ -68,36 +69,48 @@ bool kssi_intc_deliverable(struct kssi_intc *intc)
     return best(intc) >= 0;
 }
 
+/* Written by the own CPU only; a signal in the middle adds an even number. */
+static void taking(struct kssi_intc *intc)
+{
+    __atomic_store_n(&intc->taking, intc->taking + 1, __ATOMIC_RELEASE);
+}
+
 int kssi_intc_acknowledge(struct kssi_intc *intc, uint64_t *raised_ns)
 {
     int line = best(intc);
     if (line < 0)
         return -1;
     struct kssi_line *l = &intc->line[line];
+    taking(intc);
     *raised_ns = atomic_exchange_explicit(&l->raised_ns, 0, memory_order_relaxed);
     /* The time stamp is taken before the bit is cleared: a raise in between is still "pending" and
        lost, as it would be a moment earlier. */
     atomic_fetch_and(&intc->request, ~(1ull << line));
     atomic_fetch_or(&intc->in_service, 1ull << line);
     atomic_fetch_add_explicit(&l->delivered, 1, memory_order_relaxed);
+    taking(intc);
     return line;
 }
 
 int kssi_intc_eoi(struct kssi_intc *intc, unsigned line)
 {
     uint64_t bit = 1ull << line;
-    if (!(atomic_fetch_and(&intc->in_service, ~bit) & bit))
+    if (!(intc->in_service & bit))
         return -EINVAL;
+    taking(intc);
+    atomic_fetch_and(&intc->in_service, ~bit);
     atomic_fetch_add_explicit(&intc->line[line].eoi, 1, memory_order_relaxed);
+    taking(intc);
     return 0;
 }
 
-/* True if nobody raised anything meanwhile: then the numbers belong together. */
+/* True if nobody raised, took or ended anything meanwhile: then the numbers belong together. */
 bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s)
 {
     struct kssi_line *l = &intc->line[line];
     uint64_t bit = 1ull << line, before = atomic_load(&l->raised);
-    bool quiet = atomic_load(&intc->raising) == 0;
+    unsigned taken = __atomic_load_n(&intc->taking, __ATOMIC_ACQUIRE);
+    bool quiet = atomic_load(&intc->raising) == 0 && taken % 2 == 0;
     s->delivered = l->delivered;
     s->pending = (intc->request & bit) != 0;
     s->lost = l->lost;
@@ -106,5 +119,6 @@ bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_
     s->in_service = (intc->in_service & bit) != 0;
     s->masked = (intc->mask & bit) != 0;
     s->priority = l->priority < KSS_IRQ_PRIO_MAX ? l->priority : KSS_IRQ_PRIO_MAX;
-    return quiet && atomic_load(&intc->raising) == 0 && s->raised == before;
+    return quiet && atomic_load(&intc->raising) == 0 && s->raised == before &&
+           __atomic_load_n(&intc->taking, __ATOMIC_SEQ_CST) == taken;
 }

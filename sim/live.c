@@ -138,6 +138,19 @@ static int live_init(struct kss_machine *m)
     return 0;
 }
 
+/* On this CPU it comes a little later, out of libc. */
+static void send_nmi(struct kssi_hw_cpu *hw, unsigned why)
+{
+    atomic_fetch_or(&hw->nmi, why);
+    pid_t tid = atomic_load(&hw->host_tid);
+    int saved = errno;
+    if (kssi_hot_get()->hw == hw)
+        kssi_timer_retry(hw);
+    else if (tid)
+        syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
+    errno = saved;
+}
+
 static void *cpu_thread(void *arg)
 {
     struct kssi_hw_cpu *hw = arg;
@@ -184,6 +197,27 @@ int kssi_host_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
     return -r;
 }
 
+/*
+ * A CPU that has not left long after the machine was to stop has interrupts off, perhaps for good: it waits for a lock
+ * whose holder has left. It is made to leave. One that is in libc, or asleep in a host call, is waited for.
+ */
+#define STOP_PATIENCE_NS 100000000
+
+static void join_cpu(struct kssi_hw_machine *h, unsigned index)
+{
+    struct timespec t;
+    do {
+        clock_gettime(CLOCK_REALTIME, &t);
+        t.tv_nsec += STOP_PATIENCE_NS;
+        t.tv_sec += t.tv_nsec / 1000000000;
+        t.tv_nsec %= 1000000000;
+        if (pthread_timedjoin_np(h->cpu[index].thread, NULL, &t) == 0)
+            return;
+        for (unsigned i = 0; i < h->cpus && kssi_machine_stopping(h->machine); i++)
+            send_nmi(&h->cpu[i], KSSI_NMI_STOP);
+    } while (true);
+}
+
 static int live_run(struct kss_machine *m)
 {
     struct kssi_hw_machine *h = hw_of(m);
@@ -202,7 +236,7 @@ static int live_run(struct kss_machine *m)
     if (r < 0)
         kss_machine_stop(m);
     for (unsigned i = 0; i < started; i++) {
-        pthread_join(h->cpu[i].thread, NULL);
+        join_cpu(h, i);
         if (h->cpu[i].error < 0 && r == 0)
             r = kssi_error(-EAGAIN, "no host timer for CPU %u: %s", i, strerror(-h->cpu[i].error));
     }
@@ -275,18 +309,9 @@ void kssi_device_raise(struct kss_machine *m, unsigned line)
     kss_irq_raise(m, 0, line);
 }
 
-/* On this CPU it comes a little later, out of libc. */
 static void live_nmi(struct kss_machine *m, unsigned cpu)
 {
-    struct kssi_hw_cpu *hw = &hw_of(m)->cpu[cpu];
-    atomic_fetch_or(&hw->nmi, KSSI_NMI_RAISED);
-    pid_t tid = atomic_load(&hw->host_tid);
-    int saved = errno;
-    if (kssi_hot_get()->hw == hw)
-        kssi_timer_retry(hw);
-    else if (tid)
-        syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
-    errno = saved;
+    send_nmi(&hw_of(m)->cpu[cpu], KSSI_NMI_RAISED);
 }
 
 static int live_acknowledge(uint64_t *raised_ns)

@@ -25,7 +25,7 @@ static const struct bad_field {
     { FIELD(struct_size), 0 },
     { FIELD(struct_size), 8 },
     { FIELD(cpus), 0 },
-    { FIELD(cpus), 2 },
+    { FIELD(cpus), 257 },
     { FIELD(cpus), UINT_MAX },
     { FIELD(tick_hz), 0 },
     { FIELD(tick_hz), 20001 },

@@ -132,7 +132,7 @@ static long kernel_numbers(void *arg)
 static long number_main(void *arg)
 {
     static const long numbers[] = { -1, LONG_MIN, LONG_MAX, KSS_SYSCALLS, KSS_SYSCALLS - 1, KSS_SYS_EXPERIMENT + 1,
-                                    KSS_SYS_TRACE_MARK + 1, 1L << 32 };
+                                    KSS_SYS_GETAFFINITY + 1, 1L << 32 };
     (void)arg;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         FAILS(kss_syscall(numbers[i], 0, 0, 0, 0, 0, 0), ENOSYS);

@@ -11,9 +11,11 @@ KSS_BEGIN_DECLS
 /** IRQ lines of each CPU's controller. Line n arrives at vector KSS_VEC_IRQ + n. */
 #define KSS_IRQ_LINES 64
 /** The lines the machine itself uses; disks take the next ones from KSS_LINE_DISK up. */
-enum kss_line { KSS_LINE_TIMER = 0, KSS_LINE_KEYBOARD = 1, KSS_LINE_STOP = 2, KSS_LINE_DISK = 8,
+enum kss_line { KSS_LINE_TIMER = 0, KSS_LINE_KEYBOARD = 1, KSS_LINE_STOP = 2,
+                KSS_LINE_RESCHED = 3, KSS_LINE_CALL = 4, /* between CPUs: see smp.h */
+                KSS_LINE_DISK = 8,
                 KSS_LINE_FREE = 32 /* from here up: never taken by the library */ };
-/** Line priorities: 0 lowest to 15 highest. Default 8; timer 14; stop is above all. */
+/** Line priorities: 0 lowest to 15 highest. Default 8; between CPUs 13, timer 14; stop is above all. */
 #define KSS_IRQ_PRIO_MAX 15
 
 /** An interrupt handler: hard irq context, interrupts off. It must end with kss_irq_eoi(line). */

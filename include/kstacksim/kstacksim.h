@@ -12,6 +12,7 @@
 #include <kstacksim/irq.h>
 #include <kstacksim/syscall.h>
 #include <kstacksim/sched.h>
+#include <kstacksim/smp.h>
 #include <kstacksim/sync.h>
 #include <kstacksim/device.h>
 #include <kstacksim/uaccess.h>

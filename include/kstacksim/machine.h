@@ -63,7 +63,7 @@ struct kss_watchdog {
 struct kss_config {
     size_t struct_size; /* set by kss_config_init(); how versions are told apart */
 
-    unsigned cpus;       /* simulated CPUs; this version runs exactly 1 */
+    unsigned cpus;       /* simulated CPUs, each on a host thread: 1 to 256; default 1 */
     unsigned tick_hz;    /* timer interrupts per second and CPU: 1 to 20000; default 250 */
     unsigned max_threads; /* 4 to 1048576; default 4096 */
 
@@ -118,6 +118,9 @@ struct kss_cpu_stats {
     uint64_t control_saves;    /* saves into the thread's control block */
     uint64_t context_switches; /* always equals control_saves */
     uint64_t preemptions;      /* context switches the thread did not ask for */
+    uint64_t migrations;       /* threads that came from another CPU */
+    uint64_t reschedules;      /* interrupts from other CPUs that asked this one to schedule */
+    uint64_t calls;            /* functions called by kss_cpu_call() */
     uint64_t ticks;            /* timer interrupts handled */
     uint64_t idle_ns;          /* time in the idle thread */
     uint64_t deferred;         /* interrupts left pending because libc was running */

@@ -104,6 +104,7 @@ struct kss_thread_info_snapshot {
     uint64_t syscalls;
     uint64_t preemptions;      /* involuntary switches */
     uint64_t voluntary;        /* voluntary switches */
+    uint64_t migrations;       /* from one CPU to another */
     size_t kstack_size;        /* 0 while it has none */
     size_t kstack_high_water;  /* most bytes ever in use */
     size_t kstack_depth;       /* bytes in use now: its suspended work; 0 if there is none */

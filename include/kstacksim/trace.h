@@ -34,6 +34,7 @@ enum kss_trace_type {
     KSS_TR_LOST,         /* line, cpu: it was still pending there */
     KSS_TR_SOFTIRQ_IN,   /* number, stack pointer */
     KSS_TR_SOFTIRQ_OUT,  /* number */
+    KSS_TR_MIGRATE,      /* tid, from CPU, to CPU */
     KSS_TR_TYPES
 };
 
