@@ -124,6 +124,8 @@ void kssi_cpu_abort(void)
         m->sched_lock.locked = 0;
     if (m->tree_lock.holder == t || m->cpus == 1)
         m->tree_lock.locked = 0;
+    if (m->report_lock.holder == t)
+        kssi_unlock(&m->report_lock);
     while (t->locks_held)
         kssi_lock_take_away(t, true);
     /* The interrupted work can be looked at afterwards: its context is where it stopped. */

@@ -268,5 +268,5 @@ unsigned kss_dsq_length(uint64_t id)
 struct kss_thread *kss_dsq_first(uint64_t id)
 {
     struct kssi_dsq *q = kssi_require_kernel() ? find(kssi_this_cpu()->machine, id) : NULL;
-    return q ? kssi_dsq_first(q) : NULL;
+    return q ? kssi_dsq_first_for(q, kssi_this_cpu()->index) : NULL;
 }

@@ -9,19 +9,31 @@
 
 static _Thread_local char host_error[KSSI_ERROR_MAX];
 
-/* A simulated thread has its own sentence, wherever it runs; a host thread has one of its own. In
-   user mode the thread is found through its CPU: if it migrates in between, the sentence is its
-   neighbour's, which is why simulated callers store it in kernel mode only. */
+/* In user mode it is found through its CPU, which may change between any two lines: what is found must have this
+   stack, or it is looked for again. One that has left its own stack takes what it finds. */
+static struct kss_thread *thread_in_user_mode(void)
+{
+    uintptr_t sp = (uintptr_t)__builtin_frame_address(0);
+    struct kss_thread *t = NULL;
+    for (int i = 0; i < 100; i++) {
+        t = __atomic_load_n(&kssi_this_cpu()->current, __ATOMIC_RELAXED);
+        if (sp > t->user_low && sp <= t->user_high)
+            break;
+    }
+    return t;
+}
+
+/* A simulated thread has its own sentence, wherever it runs; a host thread has one of its own. */
 static char *error_buffer(void)
 {
-    struct kssi_cpu *cpu = kssi_this_cpu();
-    if (!cpu)
+    if (!kssi_this_cpu())
         return host_error;
-    bool on = kssi_cpu_mode() == KSS_MODE_KERNEL && kssi_irq_save();
-    struct kss_thread *t = cpu->current;
-    if (on)
-        kssi_irq_restore(true);
-    return t ? t->error : host_error;
+    if (kssi_cpu_mode() == KSS_MODE_USER)
+        return thread_in_user_mode()->error;
+    bool on = kssi_irq_save();
+    struct kss_thread *t = kssi_this_cpu()->current;
+    kssi_irq_restore(on);
+    return t->error;
 }
 
 int kssi_error(int err, const char *format, ...)

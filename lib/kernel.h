@@ -333,6 +333,8 @@ struct kss_machine {
     size_t deepest_task;          /* of the kernel stacks that were freed */
     uint64_t random_state;
 
+    struct kss_spinlock report_lock; /* one CPU reports at a time; inside all others */
+
     struct kss_spinlock sched_lock;
     const struct kss_sched_class *sched;
     bool guarded;                 /* it is an experiment's: see sched_class.h */

@@ -272,9 +272,27 @@ static void fill(struct kss_report *r, struct kssi_cpu *cpu, const struct kssi_f
         fill_backtraces(r, cpu, f);
 }
 
+/* A report of another CPU's waits for this one: an experiment's function is not called by two. But not for ever: that
+   CPU may have a lock which the one that reports needs. */
+#define TURN_NS 500000000u
+
+static bool take_turn(struct kss_machine *m, const struct kss_thread *self)
+{
+    uint64_t start = m->platform->account_clock(m);
+    if (m->report_lock.holder == self)
+        return false; /* a fault in the middle of a report */
+    while (__atomic_exchange_n(&m->report_lock.locked, 1, __ATOMIC_ACQUIRE)) {
+        if (m->platform->account_clock(m) - start > TURN_NS)
+            return false;
+        kssi_relax();
+    }
+    m->report_lock.holder = self;
+    return true;
+}
+
 static void hand_out(struct kss_machine *m, const struct kss_report *r)
 {
-    static char text[16384]; /* one CPU reports at a time: `report_lock` */
+    static char text[16384]; /* one machine reports at a time: `report_lock` */
     static struct kss_spinlock report_lock = KSS_SPINLOCK_INIT("report");
     if (m->config.on_report) {
         struct kssi_cpu *cpu = kssi_this_cpu();
@@ -302,9 +320,12 @@ static void build_and_hand_out(void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct building *b = arg;
+    bool turn = take_turn(cpu->machine, cpu->current);
     fill(&cpu->report, cpu, &b->fault);
     b->action = cpu->report.action; /* of this one: a callback may cause another, which takes its place */
     hand_out(cpu->machine, &cpu->report);
+    if (turn)
+        kssi_unlock(&cpu->machine->report_lock);
 }
 
 /* The experiment's function has the report in its hands, and is not called again for what it does wrong. */

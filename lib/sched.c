@@ -263,6 +263,8 @@ static void after_exit(struct kssi_cpu *cpu, struct kss_thread *prev)
         kssi_frames_gone(cpu->stacks.vector[i].low, cpu->stacks.vector[i].high);
     }
     cpu->reporting = cpu->walking = false; /* it may have died in a callback of a report's */
+    if (m->report_lock.holder == prev)
+        kssi_unlock(&m->report_lock);
     if (m->config.zombie_stacks != KSS_ZOMBIE_FREES_STACK)
         return;
     kssi_kstack_detach(prev);

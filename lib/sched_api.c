@@ -32,6 +32,11 @@ struct kss_thread *kss_cpu_running(int index)
     return cpu->current == cpu->idle ? NULL : cpu->current;
 }
 
+bool kss_thread_allowed(const struct kss_thread *t, int cpu)
+{
+    return kssi_view_thread(t) == 0 && cpu >= 0 && (unsigned)cpu < t->machine->cpus && kssi_may_run_on(t, (unsigned)cpu);
+}
+
 int kss_cpu_count(void)
 {
     return kssi_this_cpu() ? (int)kssi_this_cpu()->machine->cpus : 0;

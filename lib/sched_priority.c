@@ -25,6 +25,8 @@ static void enqueue(struct kss_thread *t, unsigned flags)
     int where = -1;
     for (int cpu = 0; cpu < kss_cpu_count(); cpu++) {
         struct kss_thread *r = kss_cpu_running(cpu);
+        if (!kss_thread_allowed(t, cpu))
+            continue;
         if (!r)
             return; /* an idle CPU will come for it */
         if (!lowest || kss_thread_priority(r) < kss_thread_priority(lowest)) {

@@ -228,8 +228,7 @@ void kssi_thread_free(struct kss_thread *t)
     struct kss_machine *m = t->machine;
     bool zombie = t->state == KSS_THREAD_ZOMBIE;
     KSSI_TRACE(m, KSS_TR_REAP, t->tid, 0, 0, 0);
-    kssi_sched_remove(t);
-    /* Out of the table first: whoever walks it sees no DEAD thread. */
+    /* Out of the table first: nobody finds it any more, and whoever walks the table sees no DEAD thread. */
     bool on = kss_spin_lock(&m->tree_lock);
     m->by_id[(unsigned)t->tid & (m->id_slots - 1)] = NULL;
     m->threads--;
@@ -237,6 +236,7 @@ void kssi_thread_free(struct kss_thread *t)
     m->zombies -= zombie;
     m->zombie_stacks -= zombie && t->ti;
     kss_spin_unlock(&m->tree_lock, on);
+    kssi_sched_remove(t);
     on = kss_spin_lock(&m->sched_lock);
     kssi_set_state(t, KSS_THREAD_DEAD);
     kss_spin_unlock(&m->sched_lock, on);

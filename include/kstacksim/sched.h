@@ -128,14 +128,16 @@ KSS_API int kss_dsq_insert(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns
 /** Puts it in the order of vtime, lowest first, first come first among equals. -EINVAL (as above). */
 KSS_API int kss_dsq_insert_vtime(struct kss_thread *t, uint64_t dsq, uint64_t slice_ns,
                                  uint64_t vtime, unsigned flags);
-/** Moves the first thread of a queue to this CPU's local queue. false: it was empty. */
+/** Moves the first thread of a queue that may run on this CPU to its local queue. false: there is none. */
 KSS_API bool kss_dsq_move_to_local(uint64_t dsq);
 /** Threads in a queue. */
 KSS_API unsigned kss_dsq_length(uint64_t dsq);
-/** The first thread of a queue, NULL when empty. */
+/** The first thread of a queue that may run on this CPU, NULL when there is none. */
 KSS_API struct kss_thread *kss_dsq_first(uint64_t dsq);
 /** Makes a CPU think again: KSS_KICK_*. */
 KSS_API void kss_kick_cpu(int cpu, unsigned flags);
+/** May the thread run on a CPU? Its affinity says so, and the CPU is online. */
+KSS_API bool kss_thread_allowed(const struct kss_thread *t, int cpu);
 /** What runs on a CPU; NULL when idle. */
 KSS_API struct kss_thread *kss_cpu_running(int cpu);
 /** CPUs of the machine. */
