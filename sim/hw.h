@@ -47,6 +47,8 @@ struct kssi_hw_cpu {
     _Atomic uint64_t deferred;
     struct kssi_intc intc;
     _Atomic unsigned nmi;    /* KSSI_NMI_ bits: why a non-maskable interrupt is due */
+    _Atomic bool polling;    /* idle, and looks at its request bits: needs no pin */
+    uint64_t poll_ns;        /* how long it looks before it sleeps; own CPU only */
     unsigned stuck;          /* ticks since the one that is still pending; own CPU's handler only */
     unsigned hard_limit, eoi_limit; /* how many are too many, with interrupts off or on; 0: no limit */
     /* interrupt placement; this CPU only */
@@ -63,6 +65,7 @@ struct kssi_hw_machine {
     const struct kss_config *config;
     uint64_t boot_ns;
     unsigned cpus;
+    bool may_poll;           /* other CPUs are not kept from theirs */
     struct kssi_closable closable[KSSI_CLOSABLE_MAX + 1];
     struct kssi_hw_cpu cpu[];
 };

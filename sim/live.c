@@ -117,6 +117,7 @@ static int live_init(struct kss_machine *m)
     h->machine = m;
     h->config = config;
     h->cpus = config->cpus;
+    h->may_poll = config->cpus > 1 && (long)config->cpus <= sysconf(_SC_NPROCESSORS_ONLN);
     kssi_machine_set_hw(m, h);
     int r = kssi_protect_init(h);
     if (r < 0) {
@@ -264,19 +265,67 @@ static struct kss_vector_table *live_vector_table(void)
 }
 
 /*
+ * Before it sleeps, an idle CPU looks at its request bits for a while, if its last waits were short: then whoever
+ * raises a line leaves out the host's signal. No wake-up is lost: the raiser sets the request bit before it reads
+ * `polling`, this CPU clears `polling` before it looks at the bit for the last time, so one of them sees the other.
+ * A wait that was long takes the polling away again: as Linux's haltpoll, it costs what it can save at most.
+ */
+#define POLL_FIRST_NS 5000u
+#define POLL_MAX_NS 40000u
+
+static bool requested(struct kssi_hot *hot)
+{
+    if (!hot->pending && kssi_intc_deliverable(&hot->hw->intc))
+        hot->pending = 1; /* no signal may have come with it */
+    return hot->pending || hot->hw->nmi;
+}
+
+static void poll(struct kssi_hot *hot, uint64_t start)
+{
+    struct kssi_hw_cpu *hw = hot->hw;
+    atomic_store(&hw->polling, true);
+    while (!requested(hot) && kssi_cycles_ns() - start < hw->poll_ns)
+        for (int i = 0; i < 8; i++)
+            kssi_relax();
+    atomic_store(&hw->polling, false);
+}
+
+static void wait_asleep(struct kssi_hot *hot);
+
+static void live_wait_for_interrupt(void)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    struct kssi_hw_cpu *hw = hot->hw;
+    if (!hw->machine->may_poll) {
+        wait_asleep(hot);
+        return;
+    }
+    uint64_t start = kssi_cycles_ns();
+    if (hw->poll_ns)
+        poll(hot, start);
+    if (!requested(hot))
+        wait_asleep(hot);
+    if (kssi_cycles_ns() - start > POLL_MAX_NS)
+        hw->poll_ns /= 2;
+    else
+        hw->poll_ns = hw->poll_ns ? POLL_MAX_NS : POLL_FIRST_NS;
+    if (hw->poll_ns < POLL_FIRST_NS)
+        hw->poll_ns = 0;
+}
+
+/*
  * No wake-up is lost: with the host's signals blocked, an interrupt that has come shows in the
  * controller or the flag, and one that comes now ends sigsuspend(). Its handler finds interrupts off
  * and leaves it pending.
  */
-static void live_wait_for_interrupt(void)
+static void wait_asleep(struct kssi_hot *hot)
 {
-    struct kssi_hot *hot = kssi_hot_get();
     sigset_t block, before;
     sigemptyset(&block);
     sigaddset(&block, KSSI_SIG_TIMER);
     sigaddset(&block, KSSI_SIG_PIN);
     pthread_sigmask(SIG_BLOCK, &block, &before);
-    if (!hot->pending && !kssi_intc_deliverable(&hot->hw->intc))
+    if (!requested(hot))
         sigsuspend(&before);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
@@ -298,7 +347,7 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
     }
     pid_t tid = atomic_load(&hw->host_tid);
     int saved = errno; /* a host signal handler may be calling */
-    if (first && tid)
+    if (first && tid && !atomic_load(&hw->polling))
         syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
     errno = saved;
     return !first;
