@@ -188,15 +188,6 @@ static int check_all(struct kss_machine *m)
     return check_lines(m);
 }
 
-/* Nothing changes while it is looked at. False: the caller has the lock. */
-static bool take_lock(struct kss_spinlock *lock)
-{
-    if (lock->holder == kssi_current())
-        return false;
-    kssi_lock(lock, kssi_current());
-    return true;
-}
-
 int kss_check(struct kss_machine *m)
 {
     int r = kssi_require_view(m);
@@ -205,7 +196,8 @@ int kss_check(struct kss_machine *m)
     if (!kssi_this_cpu())
         return check_all(m);
     bool on = kssi_irq_save();
-    bool tree = take_lock(&m->tree_lock), sched = take_lock(&m->sched_lock);
+    /* Nothing changes while it is looked at. */
+    bool tree = kssi_lock_unless_held(&m->tree_lock), sched = kssi_lock_unless_held(&m->sched_lock);
     r = check_all(m);
     if (sched)
         kssi_unlock(&m->sched_lock);

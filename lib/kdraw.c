@@ -86,13 +86,13 @@ __attribute__((noinline)) static int draw_on_host(struct kss_thread *t, char *bu
 
 int kss_kstack_draw(struct kss_thread *t, char *buffer, size_t size)
 {
-    struct kssi_cpu *cpu = kssi_this_cpu();
     bool kernel = kssi_require_kernel();
     if (size && !buffer)
         return kssi_error(-EINVAL, "no buffer for the picture");
-    if (!cpu || !kernel)
+    if (!kernel)
         return draw_on_host(t, buffer, size);
     bool on = kssi_irq_save(); /* the CPU has room for one picture */
+    struct kssi_cpu *cpu = kssi_this_cpu();
     int r = kssi_picture_thread(t, &cpu->picture, (uintptr_t)__builtin_frame_address(0));
     if (r == 0)
         r = kss_picture_text(&cpu->picture, buffer, size);

@@ -414,6 +414,15 @@ static inline void kssi_unlock(struct kss_spinlock *lock)
     __atomic_store_n(&lock->locked, 0, __ATOMIC_RELEASE);
 }
 
+/* False: the caller has it already. Interrupts off. */
+static inline bool kssi_lock_unless_held(struct kss_spinlock *lock)
+{
+    if (lock->holder == kssi_current())
+        return false;
+    kssi_lock(lock, kssi_current());
+    return true;
+}
+
 /* True in kernel mode of a simulated CPU; a user-mode caller faults; false on a host thread. */
 bool kssi_require_kernel(void);
 /* 0 where a machine may be configured (host before the machine runs, kernel), or an error. */

@@ -171,7 +171,7 @@ static int view(struct kss_thread **t)
 
 static bool is_running_here(const struct kss_thread *t)
 {
-    return kssi_this_cpu() && kssi_this_cpu()->current == t;
+    return kssi_cpu_mode() == KSS_MODE_KERNEL && kssi_current() == t;
 }
 
 /*
@@ -262,12 +262,13 @@ static void drop_own(struct kssi_cpu *cpu, struct walk *w)
 /* Unwinding takes more stack than a small kernel stack has: it runs on one of the CPU's own. */
 __attribute__((noinline)) static void walk_on_own_stack(struct walk *w)
 {
+    bool on = kssi_this_cpu() && kssi_irq_save();
     struct kssi_cpu *cpu = kssi_this_cpu();
     if (!cpu || within(&cpu->stacks.vector[KSSI_STACK_REPORT], (uintptr_t)__builtin_frame_address(0))) {
         run_walk(w);
+        kssi_irq_restore(on);
         return;
     }
-    bool on = kssi_irq_save();
     int max = w->max;
     struct kss_frame *out = w->frames;
     bool here = !w->tf && !w->thread;
@@ -302,8 +303,14 @@ int kss_backtrace(struct kss_thread *t, struct kss_frame *frames, int max)
         return kssi_error(-ENODATA, "thread %d has no kernel stack", t->tid);
     struct walk w = { is_running_here(t) ? NULL : t, NULL, frames, max, 0,
                       (uintptr_t)__builtin_frame_address(0) };
-    if (w.thread && !t->context_saved)
-        return kssi_error(-EBUSY, "thread %d runs on another CPU", t->tid);
-    walk_on_own_stack(&w);
-    return w.n;
+    /* It must not be taken to a CPU while its stack is read. */
+    bool hold = w.thread && kssi_this_cpu(), on = hold && kssi_irq_save();
+    bool locked = hold && kssi_lock_unless_held(&t->machine->sched_lock);
+    bool elsewhere = w.thread && (!t->context_saved || t->on_cpu);
+    if (!elsewhere)
+        walk_on_own_stack(&w);
+    if (locked)
+        kssi_unlock(&t->machine->sched_lock);
+    kssi_irq_restore(on);
+    return elsewhere ? kssi_error(-EBUSY, "thread %d runs on another CPU", t->tid) : w.n;
 }

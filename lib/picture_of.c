@@ -32,7 +32,7 @@ static void fill(struct kss_thread *t, const struct kss_kstack_info *k, struct k
                  struct kss_frame *frames, uintptr_t own)
 {
     bool zombie = t->state == KSS_THREAD_ZOMBIE; /* what it has left is no work any more */
-    bool here = kssi_this_cpu() && kssi_this_cpu()->current == t;
+    bool here = kssi_this_cpu() && kssi_current() == t;
     int n = zombie ? 0 : kss_backtrace(t, frames, KSSI_WALK_FRAMES);
     char info[100];
     struct kssi_picture_source s = {

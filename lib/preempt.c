@@ -21,7 +21,7 @@ void kss_preempt_enable(void)
     /* An interrupt between the two lines may preempt right here: then the flag is clear below. */
     ti->preempt_count--;
     if (unlikely(ti->preempt_count == 0 && (ti->flags & KSS_TI_NEED_RESCHED)) && kssi_irqs_on() &&
-        !t->locks_held && !kss_in_irq() && !kssi_this_cpu()->in_softirq)
+        !t->locks_held && !kss_in_irq() && !kss_in_softirq())
         kssi_schedule(KSS_SWITCH_PREEMPT);
 }
 
@@ -34,9 +34,11 @@ bool kss_in_irq(void)
 {
     if (!kssi_require_kernel())
         return false;
-    /* With interrupts on, a migration between the two reads gives the same answer: a thread that may
-       migrate is not in a hard irq, and the CPU it left is not either. */
-    return kssi_this_cpu()->irq_depth != 0;
+    /* The thread may migrate between any two lines, and the CPU it has left be in a hard irq. */
+    bool on = kssi_irq_save();
+    bool in = kssi_this_cpu()->irq_depth != 0;
+    kssi_irq_restore(on);
+    return in;
 }
 
 static bool irq_save_at(uintptr_t pc)

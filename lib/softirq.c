@@ -90,7 +90,12 @@ int kss_softirq_raise(unsigned number)
 
 bool kss_in_softirq(void)
 {
-    return kssi_require_kernel() && kssi_this_cpu()->in_softirq;
+    if (!kssi_require_kernel())
+        return false;
+    bool on = kssi_irq_save(); /* see kss_in_irq() */
+    bool in = kssi_this_cpu()->in_softirq;
+    kssi_irq_restore(on);
+    return in;
 }
 
 /* ---- how deep it gets ---------------------------------------------------------------------------- */

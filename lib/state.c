@@ -62,7 +62,7 @@ int kss_thread_set_state(struct kss_thread *t, enum kss_thread_state to)
     int r = kssi_own_thread(t);
     if (r < 0)
         return r;
-    bool self = t == kssi_current() && !kss_in_irq() && !kssi_this_cpu()->in_softirq;
+    bool self = t == kssi_current() && !kss_in_irq() && !kss_in_softirq();
     enum kss_thread_state from = t->state;
     if (to == KSS_THREAD_READY && !self && from == KSS_THREAD_SLEEPING && kssi_wake(t))
         return 0;

@@ -56,10 +56,16 @@ void kssi_trace_record(struct kss_machine *m, enum kss_trace_type type, uint64_t
                        uint64_t c, uint64_t d)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
-    if (cpu)
-        record(cpu, cpu->current ? cpu->current->tid : 0, type, a, b, c, d);
-    else
+    if (!cpu) {
         record(&m->cpu[0], KSS_TRACE_HOST, type, a, b, c, d);
+        return;
+    }
+    int tid;
+    do { /* a thread with interrupts on may migrate in between; the handlers of signals come here too */
+        cpu = kssi_this_cpu();
+        tid = cpu->current->tid;
+    } while (unlikely(cpu != kssi_this_cpu()));
+    record(cpu, tid, type, a, b, c, d);
 }
 
 void kssi_trace_switch(struct kss_machine *m, const struct kss_thread *prev, const struct kss_thread *next,

@@ -214,15 +214,16 @@ int kss_vector_table_load(struct kss_vector_table *table)
     if (!table)
         return kssi_error(-EINVAL, "vector table is NULL");
     int r = 0;
+    bool on = kssi_irq_save(); /* all of it on one CPU */
     for (unsigned v = 0; v < KSS_VECTORS && r == 0; v++) {
         r = check_gate(v, &table->gate[v]);
         if (r == 0 && table->gate[v].stack)
             r = kssi_vector_stack_get(kssi_this_cpu(), table->gate[v].stack);
     }
-    if (r < 0)
-        return r;
-    kssi_this_cpu()->machine->platform->load_vector_table(table);
-    return 0;
+    if (r == 0)
+        kssi_this_cpu()->machine->platform->load_vector_table(table);
+    kssi_irq_restore(on);
+    return r;
 }
 
 struct kss_vector_table *kss_vector_table(void)
