@@ -37,14 +37,15 @@ if ! [ -s "$tmp/symbols" ]; then
     exit 1
 fi
 
-# Macros; structs, enums and function types that the headers define, opaque structs among them.
+# Macros; structs, enums, function types and inline functions that the headers define, opaque structs among them.
 for header in "$top"/include/kstacksim/*.h "$top"/include/kstacksim/*.h.in; do
     sed -n \
         -e 's/^#[[:space:]]*define[[:space:]]\{1,\}\([Kk][Ss][Ss]_[[:alnum:]_]*\).*/\1/p' \
         -e 's/^struct \(kss_[a-z_]*\)[[:space:]]*[{;].*/\1/p' \
         -e 's/^enum \(kss_[a-z_]*\)[[:space:]]*{.*/\1/p' \
         -e 's/^enum \(kss_[a-z_]*\)$/\1/p' \
-        -e 's/^typedef .*(\*\(kss_[a-z_]*\))(.*/\1/p' "$header"
+        -e 's/^typedef .*(\*\(kss_[a-z_]*\))(.*/\1/p' \
+        -e 's/^static inline .*[ *]\(kss_[a-z_]*\)(.*/\1/p' "$header"
 done | grep -vxE 'KSS_(API|PRINTF|BEGIN_DECLS|END_DECLS)|KSTACKSIM_.*_H' | sort -u >"$tmp/types"
 sort -u "$tmp/symbols" "$tmp/types" >"$tmp/names"
 
