@@ -52,9 +52,14 @@ static void run_handler(void *arg)
     KSSI_TRACE(m, KSS_TR_ISR_IN, h->line, (uintptr_t)__builtin_frame_address(0), 0, 0);
     struct kss_thread *t = cpu->current;
     struct kssi_atomic was = kssi_atomic_state(t, false);
-    if (likely(desc->handler != NULL)) {
+    /* First said, then looked: kss_irq_free() takes the handler away, then waits for whom it finds in it. A handler that
+       lets its own line in again finds the bit set, and leaves it set. */
+    uint64_t handling = atomic_load_explicit(&cpu->handling, memory_order_relaxed);
+    atomic_store(&cpu->handling, handling | 1ull << h->line);
+    kss_irq_fn handler = atomic_load(&desc->handler);
+    if (likely(handler != NULL)) {
         cpu->watch.ended &= ~(1ull << h->line);
-        desc->handler(h->line, desc->arg);
+        handler(h->line, desc->arg);
         kssi_irq_disable(); /* whatever the handler left */
         if (unlikely(!(cpu->watch.ended & (1ull << h->line))))
             kssi_watchdog_eoi(cpu, h->line, false);
@@ -63,6 +68,7 @@ static void run_handler(void *arg)
         if (desc->unhandled++ == 0)
             report_spurious(cpu, h->line);
     }
+    atomic_store_explicit(&cpu->handling, handling, memory_order_release);
     if (!kssi_atomic_kept(t, &was, false))
         kssi_report_leak(t, h->tf, -1, &was, false);
     KSSI_TRACE(m, KSS_TR_ISR_OUT, h->line, 0, 0, 0);
@@ -127,6 +133,10 @@ void kssi_irq_init(struct kss_machine *m)
     set_name(m, KSS_LINE_RESCHED, "reschedule");
     m->irq[KSS_LINE_CALL].handler = kssi_on_call;
     set_name(m, KSS_LINE_CALL, "call");
+    struct kss_cpumask all = kss_cpumask_all(m->cpus);
+    for (unsigned line = 0; line < KSS_IRQ_LINES; line++)
+        for (unsigned i = 0; i < KSS_CPUS_MAX / 64; i++)
+            m->irq[line].affinity[i] = all.bits[i];
 }
 
 /* ---- public ----------------------------------------------------------------------------------- */
@@ -147,34 +157,19 @@ int kss_irq_request(struct kss_machine *m, unsigned line, kss_irq_fn handler, vo
         return r;
     if (!handler)
         return kssi_error(-EINVAL, "IRQ line %u: the handler is NULL", line);
-    bool on = kssi_this_cpu() && kssi_irq_save();
-    if (m->irq[line].handler) {
-        r = kssi_error(-EBUSY, "IRQ line %u is taken by %s", line, m->irq[line].name);
+    bool on = kss_spin_lock(&m->irq_lock);
+    struct kssi_irq_desc *d = &m->irq[line];
+    char owner[sizeof d->name];
+    bool taken = d->handler || d->freeing;
+    if (taken) {
+        memcpy(owner, d->name, sizeof owner);
     } else {
-        m->irq[line].arg = arg;
+        d->arg = arg;
         set_name(m, line, name);
-        m->irq[line].handler = handler;
+        atomic_store(&d->handler, handler);
     }
-    if (on)
-        kssi_irq_enable();
-    return r;
-}
-
-int kss_irq_free(struct kss_machine *m, unsigned line)
-{
-    int r = check_line(m, line);
-    if (r < 0)
-        return r;
-    if (line == KSS_LINE_TIMER || line == KSS_LINE_STOP || line == KSS_LINE_RESCHED || line == KSS_LINE_CALL)
-        return kssi_error(-EBUSY, "IRQ line %u is the machine's own", line);
-    if (!m->irq[line].handler)
-        return kssi_error(-ENOENT, "IRQ line %u has no handler", line);
-    bool on = kssi_this_cpu() && kssi_irq_save();
-    m->irq[line].handler = NULL;
-    m->irq[line].arg = NULL;
-    if (on)
-        kssi_irq_enable();
-    return 0;
+    kss_spin_unlock(&m->irq_lock, on);
+    return taken ? kssi_error(-EBUSY, "IRQ line %u is taken by %s", line, owner) : 0;
 }
 
 static int stop_is_special(unsigned line)

@@ -209,10 +209,12 @@ struct kssi_ejection;
 #define KSSI_WALK_FRAMES 128
 
 struct kssi_irq_desc {
-    kss_irq_fn handler;
-    void *arg;
-    char name[32];
-    uint64_t unhandled;
+    _Atomic(kss_irq_fn) handler;  /* changed under irq_lock; NULL: none */
+    void *arg;                    /* changed while there is no handler, and none is under way */
+    bool freeing;                 /* irq_lock: its last handlers are waited for */
+    char name[32];                /* irq_lock */
+    _Atomic uint64_t unhandled;
+    _Atomic uint64_t affinity[KSS_CPUS_MAX / 64]; /* irq_lock; read without: each CPU is in or not */
 };
 
 struct kssi_softirq {
@@ -233,6 +235,7 @@ struct kssi_cpu {
     struct kss_thread *idle;
     void *boot_context;           /* the host thread's own stack */
     unsigned irq_depth;           /* hard irq handlers under way */
+    _Atomic uint64_t handling;    /* whose: a bit for each line; own CPU, read by kss_irq_free() */
     unsigned handled_stopping;    /* interrupts since the machine was to stop */
     uint32_t softirq_pending;
     bool in_softirq;
@@ -303,6 +306,7 @@ struct kss_machine {
     struct kss_vector_table vectors;
     kss_syscall_fn syscall[KSS_SYSCALLS];
     const char *syscall_name[KSS_SYSCALLS];
+    struct kss_spinlock irq_lock; /* inside all but report_lock */
     struct kssi_irq_desc irq[KSS_IRQ_LINES];
     struct kssi_softirq softirq[KSS_SOFTIRQS];
     struct kssi_device device[KSSI_DEVICES_MAX];

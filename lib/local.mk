@@ -23,6 +23,7 @@ lib_libkernel_la_SOURCES = \
 	lib/handle.c \
 	lib/histogram.c \
 	lib/irq.c \
+	lib/irq_route.c \
 	lib/kdraw.c \
 	lib/kstack.c \
 	lib/kstack_guard.c \

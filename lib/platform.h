@@ -185,7 +185,7 @@ struct kssi_platform {
     int (*placement_start)(unsigned line, uint64_t steps);
     int (*placement_stop)(struct kss_placement *result);
 
-    /* Devices. They raise their line on CPU 0. */
+    /* Devices. They raise their line on the CPU that kssi_irq_cpu() gives. */
     int (*disk_open)(struct kss_machine *m, const struct kss_disk_config *config, unsigned line,
                      struct kssi_disk_hw **hw);
     void (*disk_start)(struct kssi_disk_hw *hw, const struct kssi_disk_request *request);
@@ -223,6 +223,8 @@ void kssi_cpu_abort(void) __attribute__((noreturn));
 void kssi_triple_fault(void) __attribute__((noreturn));
 /* The compiler's check of a stack frame failed, in the function that pc is in; either mode of a CPU. */
 void kssi_stack_smashed(uintptr_t pc) __attribute__((noreturn));
+/* The CPU that a device's interrupt goes to. Async-signal-safe. */
+unsigned kssi_irq_cpu(struct kss_machine *m, unsigned line);
 /* A line was raised on a CPU, by entry code; for the trace. Async-signal-safe. */
 void kssi_trace_raise(struct kss_machine *m, unsigned line, const struct kssi_cpu *cpu, bool lost);
 /* Where every thread's context starts. */

@@ -8,6 +8,8 @@
 
 KSS_BEGIN_DECLS
 
+struct kss_cpumask; /* smp.h */
+
 /** IRQ lines of each CPU's controller. Line n arrives at vector KSS_VEC_IRQ + n. */
 #define KSS_IRQ_LINES 64
 /** The lines the machine itself uses; disks take the next ones from KSS_LINE_DISK up. */
@@ -45,8 +47,27 @@ struct kss_latency {
  */
 KSS_API int kss_irq_request(struct kss_machine *machine, unsigned line, kss_irq_fn handler,
                             void *arg, const char *name);
-/** Removes the handler. -EINVAL, -ENOENT, -EBUSY (the machine's own line). Context as kss_irq_request(). */
+/**
+ * Removes the handler; when it returns, no CPU is in it any more, so that what it uses may go. -EINVAL, -ENOENT, -EBUSY
+ * (the machine's own line), -EDEADLK (a handler, a softirq, a spinlock held, interrupts off: the handler could be waiting
+ * for the caller). Context: thread in kernel mode (privileged), or host before the machine runs. It waits, without sleep.
+ */
 KSS_API int kss_irq_free(struct kss_machine *machine, unsigned line);
+/**
+ * The CPUs that a device's interrupts of a line may go to; all at first. They go to the lowest of these that is online, or
+ * if none is, to the lowest that is online: to one CPU at a time, so that a driver's handler is not run twice at once.
+ * What is pending on another CPU is still delivered there. CPUs the machine does not have are left out. -EINVAL (line,
+ * NULL, none of the machine's CPUs is in it), -EBUSY (timer, stop and those between CPUs are each CPU's own).
+ * Context: kernel, hard irq (privileged); host before the machine runs.
+ */
+KSS_API int kss_irq_set_affinity(struct kss_machine *machine, unsigned line, const struct kss_cpumask *cpus);
+/** Reads them. -EINVAL. Context: any. */
+KSS_API int kss_irq_get_affinity(struct kss_machine *machine, unsigned line, struct kss_cpumask *cpus);
+/**
+ * The CPU that a device's interrupt of this line goes to now: for kss_irq_raise(). -EINVAL. Context: any, host threads
+ * and host signal handlers too.
+ */
+KSS_API int kss_irq_route(struct kss_machine *machine, unsigned line);
 /** Sets a line's priority (0 to 15) on all CPUs. -EINVAL, -EBUSY (the stop line). Context as kss_irq_request(). */
 KSS_API int kss_irq_set_priority(struct kss_machine *machine, unsigned line, unsigned priority);
 /** Holds a line back on all CPUs; what it raises stays pending. -EINVAL, -EBUSY (the stop line). Context: kernel, hard irq; host before run. */
