@@ -223,6 +223,7 @@ dist_man_MANS += man/kss_syscall_name.3
 dist_man_MANS += man/kss_syscall_number.3
 dist_man_MANS += man/kss_syscall_register.3
 dist_man_MANS += man/kss_thread.3
+dist_man_MANS += man/kss_thread_allowed.3
 dist_man_MANS += man/kss_thread_create.3
 dist_man_MANS += man/kss_thread_exit.3
 dist_man_MANS += man/kss_thread_find.3
