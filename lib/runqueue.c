@@ -67,7 +67,8 @@ void kssi_kick_idle_for(const struct kss_thread *t)
     struct kss_machine *m = t->machine;
     if (kss_cpumask_empty(&m->idle))
         return;
-    int cpu = idle_cpu_for(t, 0);
+    /* Where it is queued, or anywhere: the one does not look idle any more, the other would steal it. */
+    int cpu = kss_cpumask_test(&m->idle, t->cpu) ? (int)t->cpu : idle_cpu_for(t, 0);
     if (cpu >= 0)
         kssi_resched_cpu(&m->cpu[cpu]);
 }
