@@ -13,136 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <kstacksim/kstacksim.h>
-
-#include "config.h"
-#include "raw.h"
-#ifdef HAVE_SMARTCOLS
-#include <libsmartcols.h>
-#endif
+#include "bench.h"
 
 #define ROUNDS_MAX 1001
 
-/* ---- the simulated side: each runs as the first process ----------------------------------------- */
-
-struct job {
-    long n;
-    double ns;
-};
-
-static long sim_interrupt(void *arg)
-{
-    struct job *j = arg;
-    double start = bench_now();
-    for (long i = 0; i < j->n; i++)
-        bench_expire();
-    j->ns = (bench_now() - start) / (double)j->n;
-    return 0;
-}
-
-static long sim_getpid(void *arg)
-{
-    struct job *j = arg;
-    double start = bench_now();
-    for (long i = 0; i < j->n; i++)
-        kss_getpid();
-    j->ns = (bench_now() - start) / (double)j->n;
-    return 0;
-}
-
-static _Atomic bool stop_yielding;
-
-static long yielder(void *arg)
-{
-    (void)arg;
-    while (!stop_yielding)
-        kss_yield();
-    return 0;
-}
-
-/* Two processes that yield to each other, each time by a system call. */
-static long sim_yield(void *arg)
-{
-    struct job *j = arg;
-    stop_yielding = false;
-    if (kss_spawn(yielder, NULL, NULL) < 0)
-        return 1;
-    kss_yield();
-    double start = bench_now();
-    for (long i = 0; i < j->n; i += 2)
-        kss_yield();
-    j->ns = (bench_now() - start) / (double)j->n;
-    stop_yielding = true;
-    return kss_wait(-1, NULL) < 0;
-}
-
-/* The same two in the middle of one system call each: the switch without mode switches. */
-#define SYS_SWITCHER KSS_SYS_EXPERIMENT
-
-static long switcher(const struct kss_syscall_args *a)
-{
-    struct job *j = (struct job *)a->a[0];
-    if (!j) {
-        while (!stop_yielding)
-            kss_reschedule();
-        return 0;
-    }
-    kss_reschedule();
-    double start = bench_now();
-    for (long i = 0; i < j->n; i += 2)
-        kss_reschedule();
-    j->ns = (bench_now() - start) / (double)j->n;
-    stop_yielding = true;
-    return 0;
-}
-
-static long switch_partner(void *arg)
-{
-    return kss_syscall(SYS_SWITCHER, (long)arg, 0, 0, 0, 0, 0);
-}
-
-static long sim_switch(void *arg)
-{
-    stop_yielding = false;
-    if (kss_spawn(switch_partner, NULL, NULL) < 0)
-        return 1;
-    switch_partner(arg);
-    return kss_wait(-1, NULL) < 0;
-}
-
-static long empty_process(void *arg)
-{
-    (void)arg;
-    return 0;
-}
-
-static long sim_spawn(void *arg)
-{
-    struct job *j = arg;
-    for (int i = 0; i < 8; i++) { /* warm the stack cache */
-        if (kss_spawn(empty_process, NULL, NULL) < 0 || kss_wait(-1, NULL) < 0)
-            return 1;
-    }
-    double start = bench_now();
-    for (long i = 0; i < j->n; i++) {
-        kss_spawn(empty_process, NULL, NULL);
-        kss_wait(-1, NULL);
-    }
-    j->ns = (bench_now() - start) / (double)j->n;
-    return 0;
-}
-
 /* ---- the cases ----------------------------------------------------------------------------------- */
-
-struct bench {
-    const char *name, *what, *against;
-    double (*raw)(long n);
-    kss_user_fn sim;
-    enum kss_syscall_entry entry;
-    long n;
-    double limit;
-    void (*policy)(struct kss_config *config); /* what is not default; if raw is NULL, against the default */
-};
 
 static void erase(struct kss_config *c)
 {
@@ -189,39 +64,62 @@ static void closed_stacks(struct kss_config *c)
     c->protect = KSS_PROTECT_MPROTECT;
 }
 
+static void two_cpus(struct kss_config *c)
+{
+    c->cpus = 2;
+}
+
 static const struct bench benches[] = {
     { "interrupt", "whole timer interrupt, user to user", "signal, empty handler", raw_signal, sim_interrupt,
-      KSS_SYSCALL_TRAP, 10000, 1.4, NULL },
+      KSS_SYSCALL_TRAP, 10000, 1.4, NULL, NULL },
     { "syscall-trap", "system call by trapping instruction", "faulting int n, skipped", raw_int, sim_getpid,
-      KSS_SYSCALL_TRAP, 10000, 1.4, NULL },
+      KSS_SYSCALL_TRAP, 10000, 1.4, NULL, NULL },
     { "switch", "context switch, scheduler included", "swapcontext", raw_swapcontext, sim_switch,
-      KSS_SYSCALL_GATE, 100000, 1.25, NULL },
+      KSS_SYSCALL_GATE, 100000, 1.25, NULL, NULL },
     { "yield", "the same by a yield system call (gate)", "swapcontext", raw_swapcontext, sim_yield,
-      KSS_SYSCALL_GATE, 100000, 0, NULL },
+      KSS_SYSCALL_GATE, 100000, 0, NULL, NULL },
     { "syscall-gate", "system call by call gate", "getppid", raw_getppid, sim_getpid, KSS_SYSCALL_GATE, 200000,
-      0.5, NULL },
+      0.5, NULL, NULL },
     { "spawn", "spawn + exit + wait, warm", "pthread_create + join", raw_pthread, sim_spawn, KSS_SYSCALL_GATE,
-      2000, 0.2, NULL },
+      2000, 0.2, NULL, NULL },
     { "erase", "gate system call, stack erased on return", "the same by default", NULL, sim_getpid, KSS_SYSCALL_GATE,
-      50000, 0, erase },
+      50000, 0, erase, NULL },
     { "randomize", "gate system call, stack offset at random", "the same by default", NULL, sim_getpid,
-      KSS_SYSCALL_GATE, 100000, 0, randomize },
+      KSS_SYSCALL_GATE, 100000, 0, randomize, NULL },
     { "fence", "gate system call, guards of one page and a fence", "the same by default", NULL, sim_getpid,
-      KSS_SYSCALL_GATE, 20000, 0, narrow_guards },
+      KSS_SYSCALL_GATE, 20000, 0, narrow_guards, NULL },
     { "quarantine", "spawn + exit + wait, freed stacks unreachable", "the same by default", NULL, sim_spawn,
-      KSS_SYSCALL_GATE, 2000, 0, quarantine },
+      KSS_SYSCALL_GATE, 2000, 0, quarantine, NULL },
     { "no-poison", "spawn + exit + wait, no poison", "the same by default", NULL, sim_spawn, KSS_SYSCALL_GATE, 2000, 0,
-      no_poison },
+      no_poison, NULL },
     { "irq-stacks", "timer interrupt on the CPU's interrupt stack", "the same by default", NULL, sim_interrupt,
-      KSS_SYSCALL_TRAP, 10000, 0, irq_stacks },
+      KSS_SYSCALL_TRAP, 10000, 0, irq_stacks, NULL },
     { "lock-order", "spawn + exit + wait, order of locks checked", "the same by default", NULL, sim_spawn,
-      KSS_SYSCALL_GATE, 2000, 0, lock_order },
-    { "trace", "gate system call, traced", "the same by default", NULL, sim_getpid, KSS_SYSCALL_GATE, 20000, 0, tracing },
+      KSS_SYSCALL_GATE, 2000, 0, lock_order, NULL },
+    { "trace", "gate system call, traced", "the same by default", NULL, sim_getpid, KSS_SYSCALL_GATE, 20000, 0, tracing, NULL },
+    { "work-2", "user work on 2 CPUs, 100 multiplications", "the same on 1 CPU", NULL, smp_work, KSS_SYSCALL_GATE, 320000, 1 / 1.8,
+      two_cpus, NULL },
+    { "gate-2", "gate system calls on 2 CPUs", "the same on 1 CPU", NULL, smp_getpid, KSS_SYSCALL_GATE, 200000, 1 / 1.6,
+      two_cpus, NULL },
+    { "trap-2", "trap system calls on 2 CPUs", "the same on 1 CPU", NULL, smp_getpid, KSS_SYSCALL_TRAP, 20000, 1 / 1.6,
+      two_cpus, NULL },
+    { "yield-2", "yields on 2 CPUs, one scheduler lock", "the same on 1 CPU", NULL, smp_yield, KSS_SYSCALL_GATE, 100000, 0,
+      two_cpus, NULL },
+    { "spawn-2", "spawn + exit + wait on 2 CPUs, two kernel locks", "the same on 1 CPU", NULL, smp_spawn,
+      KSS_SYSCALL_GATE, 6400, 0, two_cpus, NULL },
+    { "lock-2", "one spinlock taken by 2 CPUs", "pthread_spinlock_t, 2 threads", raw_spin, smp_lock, KSS_SYSCALL_GATE,
+      320000, 0, two_cpus, NULL },
+    { "wake-2", "wake-up to run, CPU to CPU, ping-pong", "futex wake, 2 threads", raw_futex, smp_wake, KSS_SYSCALL_GATE,
+      2000, 1.5, two_cpus, NULL },
+    { "wake-idle-2", "the same, the woken CPU long asleep", "futex wake, 2 threads", raw_futex_idle, smp_wake_idle,
+      KSS_SYSCALL_GATE, 50, 1.5, two_cpus, NULL },
+    { "boot-2", "boot + halt of 2 CPUs, create to destroy", "a millisecond", raw_millisecond, NULL, KSS_SYSCALL_TRAP, 400,
+      1, two_cpus, smp_boot },
     { "closed", "system call by trap, kernel stacks closed", "faulting int n, skipped", raw_int, sim_getpid,
-      KSS_SYSCALL_TRAP, 10000, 0, closed_stacks },
+      KSS_SYSCALL_TRAP, 10000, 0, closed_stacks, NULL },
 };
 #define BENCHES (sizeof benches / sizeof benches[0])
-static bool left_out[BENCHES]; /* what this host can't do */
+static struct result result[BENCHES];
 
 struct figures {
     double sim[ROUNDS_MAX], raw[ROUNDS_MAX], ratio[ROUNDS_MAX];
@@ -241,6 +139,8 @@ static bool can(const struct bench *b)
 {
     struct kss_config config = config_of(b, true);
     struct kss_machine *m;
+    if (config.cpus > bench_cores())
+        return false;
     int r = kss_machine_create(&m, &config);
     kss_machine_destroy(m);
     if (r == -ENOTSUP)
@@ -254,9 +154,17 @@ static int run_sim(const struct bench *b, bool with_policy, double *ns)
     struct kss_machine *m;
     struct job job = { b->n, 0 };
     int status = 0;
+    if (b->machine) {
+        *ns = b->machine(&config, b->n);
+        if (*ns < 0)
+            fprintf(stderr, "kss_bench: %s: %s\n", b->name, kss_last_error());
+        return *ns < 0 ? -1 : 0;
+    }
     int r = kss_machine_create(&m, &config);
     if (r == 0) {
-        kss_syscall_register(m, SYS_SWITCHER, switcher, "switcher");
+        kss_syscall_register(m, SYS_SWITCHER, sim_sys_switcher, "switcher");
+        kss_syscall_register(m, SYS_SLEEPER, smp_sys_sleeper, "sleeper");
+        kss_syscall_register(m, SYS_LOCKER, smp_sys_locker, "locker");
         r = kss_machine_run(m, b->sim, &job, &status);
         kss_machine_destroy(m);
     }
@@ -280,12 +188,13 @@ static double quantile(double *v, int n, double q)
     return v[(int)(q * (n - 1) + 0.5)];
 }
 
-struct result {
-    double sim, raw, ratio, low, high;
-};
-
 static int measure(const struct bench *b, struct figures *f, int round)
 {
+    /* One host core for both sides: neither profits from being moved. */
+    if (config_of(b, true).cpus > 1)
+        bench_unpin();
+    else
+        bench_pin(0);
     if (b->raw)
         f->raw[round] = b->raw(b->n);
     else if (run_sim(b, false, &f->raw[round]) < 0)
@@ -298,7 +207,7 @@ static int measure(const struct bench *b, struct figures *f, int round)
 
 static struct result summarise(struct figures *f, int rounds)
 {
-    struct result r;
+    struct result r = { .left_out = false };
     r.sim = quantile(f->sim, rounds, 0.5);
     r.raw = quantile(f->raw, rounds, 0.5);
     r.low = quantile(f->ratio, rounds, 0.1);
@@ -307,62 +216,31 @@ static struct result summarise(struct figures *f, int rounds)
     return r;
 }
 
-/* ---- output --------------------------------------------------------------------------------------- */
-
-static void print_json(const struct result *r)
-{
-    for (size_t i = 0; i < BENCHES; i++)
-        if (!left_out[i])
-            printf("{\"name\":\"%s\",\"value_ns\":%.1f,\"raw_ns\":%.1f,\"ratio\":%.3f,\"unit\":\"ns\","
-                   "\"ratio_p10\":%.3f,\"ratio_p90\":%.3f,\"limit\":%.2f}\n",
-                   benches[i].name, r[i].sim, r[i].raw, r[i].ratio, r[i].low, r[i].high, benches[i].limit);
-}
-
-static void cells(const struct bench *b, const struct result *r, char cell[7][48])
-{
-    snprintf(cell[0], 48, "%s", b->what);
-    snprintf(cell[1], 48, "%.0f", r->sim);
-    snprintf(cell[2], 48, "%s", b->against);
-    snprintf(cell[3], 48, "%.0f", r->raw);
-    snprintf(cell[4], 48, "%.2f", r->ratio);
-    snprintf(cell[5], 48, "%.2f-%.2f", r->low, r->high);
-    snprintf(cell[6], 48, b->limit > 0 ? "%.2f" : "", b->limit);
-}
-
-static void print_table(const struct result *r)
-{
-    static const char *const head[] = { "PATH", "NS", "AGAINST", "NS", "RATIO", "P10-P90", "AT MOST" };
-#ifdef HAVE_SMARTCOLS
-    struct libscols_table *t = scols_new_table();
-    for (int c = 0; c < 7; c++)
-        scols_table_new_column(t, head[c], 0, c == 0 || c == 2 ? 0 : SCOLS_FL_RIGHT);
-    for (size_t i = 0; i < BENCHES; i++) {
-        char cell[7][48];
-        if (left_out[i])
-            continue;
-        cells(&benches[i], &r[i], cell);
-        struct libscols_line *line = scols_table_new_line(t, NULL);
-        for (size_t c = 0; c < 7; c++)
-            scols_line_set_data(line, c, cell[c]);
-    }
-    scols_print_table(t);
-    scols_unref_table(t);
-#else
-    for (size_t i = 0; i < BENCHES; i++) {
-        char cell[7][48];
-        if (left_out[i])
-            continue;
-        cells(&benches[i], &r[i], cell);
-        for (int c = 0; c < 7; c++)
-            printf("%s %s%s", head[c], cell[c], c < 6 ? ", " : "\n");
-    }
-#endif
-}
-
 static void usage(FILE *out)
 {
-    fprintf(out, "usage: kss_bench [--rounds N] [--json]\n"
-                 "Measures each path beside the host's own. --rounds: 1 to %d, default 25.\n", ROUNDS_MAX);
+    fprintf(out, "usage: kss_bench [--rounds N] [--json] [NAME...]\n"
+                 "Measures each path, or those named, beside the host's own. --rounds: 1 to %d, default 25.\n", ROUNDS_MAX);
+}
+
+/* Leaves out what is not named; nothing is, if no name is given. */
+static int wanted(char **names)
+{
+    for (size_t i = 0; i < BENCHES && *names; i++)
+        result[i].left_out = true;
+    for (; *names; names++) {
+        size_t i = 0;
+        while (i < BENCHES && strcmp(*names, benches[i].name) != 0)
+            i++;
+        if (i == BENCHES) {
+            fprintf(stderr, "kss_bench: %s: there are", *names);
+            for (i = 0; i < BENCHES; i++)
+                fprintf(stderr, " %s", benches[i].name);
+            fprintf(stderr, "\n");
+            return -1;
+        }
+        result[i].left_out = false;
+    }
+    return 0;
 }
 
 static int options(int argc, char **argv, int *rounds, bool *json)
@@ -386,38 +264,34 @@ static int options(int argc, char **argv, int *rounds, bool *json)
             *rounds = (int)n;
         *json |= c == 'j';
     }
-    return 0;
+    return wanted(argv + optind);
 }
 
 int main(int argc, char **argv)
 {
     static struct figures figures[BENCHES];
-    struct result result[BENCHES];
     int rounds = 25;
     bool json = false;
+    bench_cores();
     if (options(argc, argv, &rounds, &json) < 0)
         return 2;
-    /* One host CPU for both sides: neither profits from being moved. */
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(sched_getcpu() < 0 ? 0 : (size_t)sched_getcpu(), &one);
-    sched_setaffinity(0, sizeof one, &one);
     for (size_t i = 0; i < BENCHES; i++)
-        left_out[i] = !can(&benches[i]);
+        result[i].left_out = result[i].left_out || !can(&benches[i]);
     for (int round = 0; round < rounds; round++) {
         if (isatty(STDERR_FILENO))
             fprintf(stderr, "\rround %d of %d ", round + 1, rounds);
         for (size_t i = 0; i < BENCHES; i++)
-            if (!left_out[i] && measure(&benches[i], &figures[i], round) < 0)
+            if (!result[i].left_out && measure(&benches[i], &figures[i], round) < 0)
                 return 1;
     }
     if (isatty(STDERR_FILENO))
         fprintf(stderr, "\r%20s\r", "");
     for (size_t i = 0; i < BENCHES; i++)
-        result[i] = summarise(&figures[i], rounds);
+        if (!result[i].left_out)
+            result[i] = summarise(&figures[i], rounds);
     if (json)
-        print_json(result);
+        print_json(benches, result, BENCHES);
     else
-        print_table(result);
+        print_table(benches, result, BENCHES);
     return 0;
 }
