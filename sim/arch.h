@@ -46,6 +46,10 @@ void kssi_arch_divert(ucontext_t *uc, void (*fn)(void), uintptr_t stack_top);
 bool kssi_arch_cycles_usable(void);
 uint64_t kssi_arch_cycles(void);
 
+/* Sleeps until the word is woken, unless it has another value; also returns early. Not in libc, so that a
+   non-maskable interrupt is taken in it. */
+void kssi_arch_futex_wait(_Atomic unsigned *word, unsigned value);
+
 /* First thing in a handler: the host leaves the interrupted code's alignment flag on there. */
 void kssi_arch_handler_entry(const ucontext_t *uc);
 

@@ -468,6 +468,18 @@ FUNC kssi_relax
         .cfi_endproc
 END kssi_relax
 
+/* void kssi_arch_futex_wait(_Atomic unsigned *word, unsigned value) */
+FUNC kssi_arch_futex_wait
+        .cfi_startproc
+        movl    %esi, %edx
+        movl    $128, %esi              /* FUTEX_WAIT_PRIVATE */
+        xorl    %r10d, %r10d            /* no time limit */
+        movl    $202, %eax              /* futex */
+        syscall
+        ret
+        .cfi_endproc
+END kssi_arch_futex_wait
+
 /* Sets the trap flag: the instruction after the popfq is the first that traps. */
 FUNC kssi_arch_step_here
         .cfi_startproc

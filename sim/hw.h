@@ -46,9 +46,10 @@ struct kssi_hw_cpu {
     uint64_t retry_ns;       /* how long to wait before the next look at a deferred interrupt */
     _Atomic uint64_t deferred;
     struct kssi_intc intc;
-    _Atomic unsigned nmi;    /* KSSI_NMI_ bits: why a non-maskable interrupt is due */
-    _Atomic bool polling;    /* idle, and looks at its request bits: needs no pin */
-    uint64_t poll_ns;        /* how long it looks before it sleeps; own CPU only */
+    /* Written by other CPUs, and what they read: a line of memory of its own. */
+    _Alignas(64) _Atomic unsigned doorbell; /* pin.c */
+    unsigned poll_ns;        /* how long waiting for an interrupt begins by polling; own CPU only */
+    _Alignas(64) _Atomic unsigned nmi;    /* KSSI_NMI_ bits: why a non-maskable interrupt is due */
     unsigned stuck;          /* ticks since the one that is still pending; own CPU's handler only */
     unsigned hard_limit, eoi_limit; /* how many are too many, with interrupts off or on; 0: no limit */
     /* interrupt placement; this CPU only */
@@ -64,8 +65,8 @@ struct kssi_hw_machine {
     struct kss_machine *machine;
     const struct kss_config *config;
     uint64_t boot_ns;
+    pid_t pid;
     unsigned cpus;
-    bool may_poll;           /* other CPUs are not kept from theirs */
     struct kssi_closable closable[KSSI_CLOSABLE_MAX + 1];
     struct kssi_hw_cpu cpu[];
 };
@@ -85,6 +86,13 @@ int kssi_intc_acknowledge(struct kssi_intc *intc, uint64_t *raised_ns);
 int kssi_intc_eoi(struct kssi_intc *intc, unsigned line);
 bool kssi_intc_deliverable(struct kssi_intc *intc);
 bool kssi_intc_line_stats(struct kssi_intc *intc, unsigned line, struct kss_irq_stats *s);
+
+/* pin.c */
+void kssi_pin(struct kssi_hw_cpu *hw); /* its controller is to be looked at; async-signal-safe */
+void kssi_pin_nmi(struct kssi_hw_cpu *hw, unsigned why); /* KSSI_NMI_ bits; async-signal-safe */
+void kssi_pin_signalled(struct kssi_hw_cpu *hw); /* first thing in the handler, own CPU */
+void kssi_pin_cpus(int cpus); /* as many begin to run; negative: have ended */
+void kssi_wait_for_interrupt(void); /* see struct kssi_platform */
 
 /* signal.c */
 int kssi_acknowledge(struct kssi_hot *hot, uint64_t *raised_ns); /* of the own CPU: a line, or -1 */

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifndef AT_MINSIGSTKSZ
@@ -111,13 +110,14 @@ static int live_init(struct kss_machine *m)
     const struct kss_config *config = kssi_machine_config(m);
     kssi_hostcall_init();
     kssi_unwind_warm();
-    struct kssi_hw_machine *h = calloc(1, sizeof *h + config->cpus * sizeof h->cpu[0]);
+    size_t size = sizeof(struct kssi_hw_machine) + config->cpus * sizeof(struct kssi_hw_cpu);
+    struct kssi_hw_machine *h = aligned_alloc(_Alignof(struct kssi_hw_machine), size);
     if (!h)
         return kssi_error(-ENOMEM, "no host memory for %u CPUs", config->cpus);
+    memset(h, 0, size);
     h->machine = m;
     h->config = config;
     h->cpus = config->cpus;
-    h->may_poll = config->cpus > 1 && (long)config->cpus <= sysconf(_SC_NPROCESSORS_ONLN);
     kssi_machine_set_hw(m, h);
     int r = kssi_protect_init(h);
     if (r < 0) {
@@ -137,19 +137,6 @@ static int live_init(struct kss_machine *m)
         }
     }
     return 0;
-}
-
-/* On this CPU it comes a little later, out of libc. */
-static void send_nmi(struct kssi_hw_cpu *hw, unsigned why)
-{
-    atomic_fetch_or(&hw->nmi, why);
-    pid_t tid = atomic_load(&hw->host_tid);
-    int saved = errno;
-    if (kssi_hot_get()->hw == hw)
-        kssi_timer_retry(hw);
-    else if (tid)
-        syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
-    errno = saved;
 }
 
 static void *cpu_thread(void *arg)
@@ -215,7 +202,7 @@ static void join_cpu(struct kssi_hw_machine *h, unsigned index)
         if (pthread_timedjoin_np(h->cpu[index].thread, NULL, &t) == 0)
             return;
         for (unsigned i = 0; i < h->cpus && kssi_machine_stopping(h->machine); i++)
-            send_nmi(&h->cpu[i], KSSI_NMI_STOP);
+            kssi_pin_nmi(&h->cpu[i], KSSI_NMI_STOP);
     } while (true);
 }
 
@@ -226,6 +213,8 @@ static int live_run(struct kss_machine *m)
     int r = 0;
     kssi_cycles_calibrate();
     h->boot_ns = kssi_host_now();
+    h->pid = getpid();
+    kssi_pin_cpus((int)h->cpus);
     kssi_signals_install();
     if (h->config->host_signals)
         kssi_signals_on_stop(m, true);
@@ -244,6 +233,7 @@ static int live_run(struct kss_machine *m)
     if (h->config->host_signals)
         kssi_signals_on_stop(m, false);
     kssi_signals_remove();
+    kssi_pin_cpus(-(int)h->cpus);
     return r;
 }
 
@@ -264,72 +254,6 @@ static struct kss_vector_table *live_vector_table(void)
     return kssi_hot_get()->table;
 }
 
-/*
- * Before it sleeps, an idle CPU looks at its request bits for a while, if its last waits were short: then whoever
- * raises a line leaves out the host's signal. No wake-up is lost: the raiser sets the request bit before it reads
- * `polling`, this CPU clears `polling` before it looks at the bit for the last time, so one of them sees the other.
- * A wait that was long takes the polling away again: as Linux's haltpoll, it costs what it can save at most.
- */
-#define POLL_FIRST_NS 5000u
-#define POLL_MAX_NS 40000u
-
-static bool requested(struct kssi_hot *hot)
-{
-    if (!hot->pending && kssi_intc_deliverable(&hot->hw->intc))
-        hot->pending = 1; /* no signal may have come with it */
-    return hot->pending || hot->hw->nmi;
-}
-
-static void poll(struct kssi_hot *hot, uint64_t start)
-{
-    struct kssi_hw_cpu *hw = hot->hw;
-    atomic_store(&hw->polling, true);
-    while (!requested(hot) && kssi_cycles_ns() - start < hw->poll_ns)
-        for (int i = 0; i < 8; i++)
-            kssi_relax();
-    atomic_store(&hw->polling, false);
-}
-
-static void wait_asleep(struct kssi_hot *hot);
-
-static void live_wait_for_interrupt(void)
-{
-    struct kssi_hot *hot = kssi_hot_get();
-    struct kssi_hw_cpu *hw = hot->hw;
-    if (!hw->machine->may_poll) {
-        wait_asleep(hot);
-        return;
-    }
-    uint64_t start = kssi_cycles_ns();
-    if (hw->poll_ns)
-        poll(hot, start);
-    if (!requested(hot))
-        wait_asleep(hot);
-    if (kssi_cycles_ns() - start > POLL_MAX_NS)
-        hw->poll_ns /= 2;
-    else
-        hw->poll_ns = hw->poll_ns ? POLL_MAX_NS : POLL_FIRST_NS;
-    if (hw->poll_ns < POLL_FIRST_NS)
-        hw->poll_ns = 0;
-}
-
-/*
- * No wake-up is lost: with the host's signals blocked, an interrupt that has come shows in the
- * controller or the flag, and one that comes now ends sigsuspend(). Its handler finds interrupts off
- * and leaves it pending.
- */
-static void wait_asleep(struct kssi_hot *hot)
-{
-    sigset_t block, before;
-    sigemptyset(&block);
-    sigaddset(&block, KSSI_SIG_TIMER);
-    sigaddset(&block, KSSI_SIG_PIN);
-    pthread_sigmask(SIG_BLOCK, &block, &before);
-    if (!requested(hot))
-        sigsuspend(&before);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 /* ---- interrupt controller ------------------------------------------------------------------------- */
 
 static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsigned count)
@@ -345,22 +269,19 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
             kssi_irq_enable(); /* take it now */
         return !first;
     }
-    pid_t tid = atomic_load(&hw->host_tid);
-    int saved = errno; /* a host signal handler may be calling */
-    if (first && tid && !atomic_load(&hw->polling))
-        syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
-    errno = saved;
+    if (first)
+        kssi_pin(hw);
     return !first;
 }
 
 void kssi_device_raise(struct kss_machine *m, unsigned line)
 {
-    kss_irq_raise(m, kssi_irq_cpu(m, line), line);
+    kss_irq_raise(m, 0, line);
 }
 
 static void live_nmi(struct kss_machine *m, unsigned cpu)
 {
-    send_nmi(&hw_of(m)->cpu[cpu], KSSI_NMI_RAISED);
+    kssi_pin_nmi(&hw_of(m)->cpu[cpu], KSSI_NMI_RAISED);
 }
 
 static int live_acknowledge(uint64_t *raised_ns)
@@ -392,11 +313,10 @@ static void pin_all(struct kssi_hw_machine *h)
 {
     struct kssi_hot *hot = kssi_hot_get();
     for (unsigned i = 0; i < h->cpus; i++) {
-        pid_t tid = atomic_load(&h->cpu[i].host_tid);
         if (hot->hw == &h->cpu[i])
             look_again(hot);
-        else if (tid)
-            syscall(SYS_tgkill, getpid(), tid, KSSI_SIG_PIN);
+        else
+            kssi_pin(&h->cpu[i]);
     }
 }
 
@@ -499,7 +419,7 @@ struct kssi_platform const kssi_platform_live = {
     .load_kernel_sp = live_load_kernel_sp,
     .load_vector_table = live_load_vector_table,
     .vector_table = live_vector_table,
-    .wait_for_interrupt = live_wait_for_interrupt,
+    .wait_for_interrupt = kssi_wait_for_interrupt,
     .context_size = sizeof(ucontext_t),
     .context_init = kssi_context_init,
     .context_switch = kssi_context_switch,

@@ -14,6 +14,7 @@ sim_libmachine_la_SOURCES = \
 	sim/hostcall.c \
 	sim/intc.c \
 	sim/live.c \
+	sim/pin.c \
 	sim/protect.c \
 	sim/sanitizer.c \
 	sim/signal.c \

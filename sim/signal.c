@@ -230,6 +230,7 @@ KSSI_UNSANITIZED static void on_interrupt(int sig, siginfo_t *si, void *context)
     kssi_arch_handler_entry(context);
     struct kssi_hot *hot = kssi_hot_get();
     if (hot->hw) {
+        kssi_pin_signalled(hot->hw);
         if (sig == KSSI_SIG_TIMER && si->si_code == SI_TIMER) {
             struct kssi_hw_machine *h = hot->hw->machine;
             uint64_t now = h->config->latency ? kssi_host_now() - h->boot_ns : 0;
