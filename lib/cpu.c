@@ -146,14 +146,8 @@ int kssi_cpu_init(struct kssi_cpu *cpu)
     int r = kssi_cpu_stacks_init(cpu);
     if (r < 0)
         return r;
-    if (m->config.latency) {
-        for (unsigned i = 0; i < KSS_IRQ_LINES; i++) {
-            cpu->to_handler[i] = kssi_histogram_new();
-            cpu->handler[i] = kssi_histogram_new();
-            if (!cpu->to_handler[i] || !cpu->handler[i])
-                return kssi_error(-ENOMEM, "no host memory for latency histograms");
-        }
-    }
+    if (m->config.latency && (r = kssi_histograms_init(cpu)) < 0)
+        return r;
     cpu->idle = make_idle(cpu);
     cpu->current = cpu->idle; /* for other CPUs, until it has booted */
     return cpu->idle ? 0 : -ENOMEM;
@@ -161,10 +155,7 @@ int kssi_cpu_init(struct kssi_cpu *cpu)
 
 void kssi_cpu_fini(struct kssi_cpu *cpu)
 {
-    for (unsigned i = 0; i < KSS_IRQ_LINES; i++) {
-        free(cpu->to_handler[i]);
-        free(cpu->handler[i]);
-    }
+    kssi_histograms_fini(cpu);
     free(cpu->kstacks.low);
     free(cpu->ustacks.low);
     free(cpu->boot_context);

@@ -740,7 +740,8 @@ void kssi_profile_fini(struct kss_machine *m);
 void kssi_profile_tick(struct kssi_cpu *cpu); /* hard irq */
 void kssi_profile_sleep(void);                /* the caller is about to */
 
-struct kssi_histogram *kssi_histogram_new(void);
+int kssi_histograms_init(struct kssi_cpu *cpu);
+void kssi_histograms_fini(struct kssi_cpu *cpu);
 void kssi_histogram_add(struct kssi_histogram *h, uint64_t ns);
 void kssi_histogram_read(const struct kssi_histogram *h, struct kss_latency *out);
 

@@ -159,8 +159,15 @@ bool kssi_symbol(uintptr_t pc, char *name, size_t size, uint64_t *offset)
     return true;
 }
 
-void kssi_unwind_warm(void)
+static void warm(void)
 {
     struct kss_frame frames[8];
     kssi_unwind(NULL, frames, 8);
+}
+
+/* The unwinder reads /proc and the objects' files for names: once, and not for each machine. */
+void kssi_unwind_warm(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, warm);
 }
