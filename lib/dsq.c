@@ -208,6 +208,15 @@ struct kss_thread *kssi_dsq_first_for(struct kssi_dsq *q, unsigned cpu)
     return NULL;
 }
 
+struct kss_thread *kssi_dsq_first_not_for(struct kssi_dsq *q, unsigned cpu)
+{
+    struct kss_thread *t;
+    TAILQ_FOREACH (t, &q->fifo, dsq.fifo)
+        if (!kssi_may_run_on(t, cpu))
+            return t;
+    return NULL;
+}
+
 struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q, unsigned cpu)
 {
     struct kss_thread *t = kssi_dsq_first_for(q, cpu);

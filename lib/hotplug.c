@@ -21,16 +21,35 @@ static int check_caller(unsigned index)
     return 0;
 }
 
+static void move(struct kss_thread *t)
+{
+    struct kss_machine *m = t->machine;
+    kssi_dsq_remove(t);
+    t->cpu = kssi_select_cpu(t);
+    kssi_dsq_insert_fifo(t, m->cpu[t->cpu].local, t->slice_ns);
+    kssi_resched_cpu(&m->cpu[t->cpu]);
+}
+
 /* Threads that wait for it go to others. sched_lock. */
 static void drain(struct kssi_cpu *cpu)
 {
-    struct kss_machine *m = cpu->machine;
     struct kss_thread *t;
-    while ((t = kssi_dsq_first(cpu->local))) {
-        kssi_dsq_remove(t);
-        t->cpu = kssi_select_cpu(t);
-        kssi_dsq_insert_fifo(t, m->cpu[t->cpu].local, t->slice_ns);
-        kssi_resched_cpu(&m->cpu[t->cpu]);
+    while ((t = kssi_dsq_first(cpu->local)))
+        move(t);
+}
+
+/* Threads that had to go elsewhere while all their CPUs were out come back, as soon as they are interrupted: nobody
+   would take those that wait there, if the CPU that is back has enough to do. sched_lock. */
+static void call_back(struct kss_machine *m)
+{
+    for (unsigned i = 0; i < m->cpus; i++) {
+        struct kssi_cpu *other = &m->cpu[i];
+        struct kss_thread *t;
+        while ((t = kssi_dsq_first_not_for(other->local, i)))
+            move(t);
+        t = other->current;
+        if (t != other->idle && t->pinned && !kssi_may_run_on(t, i))
+            kssi_resched_cpu(other);
     }
 }
 
@@ -79,6 +98,7 @@ int kss_cpu_up(unsigned index)
             kss_cpumask_set(&m->idle, index);
         CLASS(m, cpu_online, NULL, index);
         kssi_resched_cpu(cpu);
+        call_back(m);
     }
     kss_spin_unlock(&m->sched_lock, on);
     return 0;

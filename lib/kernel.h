@@ -488,6 +488,7 @@ struct kssi_dsq *kssi_dsq_new(struct kss_machine *m, uint64_t id);
 void kssi_dsq_insert_fifo(struct kss_thread *t, struct kssi_dsq *q, uint64_t slice_ns);
 struct kss_thread *kssi_dsq_first(struct kssi_dsq *q);
 struct kss_thread *kssi_dsq_first_for(struct kssi_dsq *q, unsigned cpu);
+struct kss_thread *kssi_dsq_first_not_for(struct kssi_dsq *q, unsigned cpu);
 struct kss_thread *kssi_dsq_pop(struct kssi_dsq *q, unsigned cpu); /* the first that may run there */
 void kssi_dsq_remove(struct kss_thread *t);
 unsigned kssi_dsq_count(const struct kssi_dsq *q);
@@ -509,6 +510,7 @@ void kssi_class_op_interrupted(struct kssi_cpu *cpu, unsigned line);
    now leads to where that is abandoned. */
 bool kssi_sched_rescue(struct kssi_cpu *cpu, struct kss_trap_frame *tf);
 void kssi_sched_watch(struct kssi_cpu *cpu); /* every tick: is a READY thread passed over? */
+bool kssi_class_leaves(struct kss_machine *m); /* a guarded class is about to be ejected, is being, or just has been */
 
 /* runqueue.c: which CPU a thread runs on, where the class does not say. sched_lock. */
 bool kssi_may_run_on(const struct kss_thread *t, unsigned cpu);

@@ -349,7 +349,7 @@ void kssi_sched_tick(struct kssi_cpu *cpu)
     struct kss_thread *t = cpu->current;
     struct kss_machine *m = cpu->machine;
     cpu->stats.ticks++;
-    if (unlikely(m->guarded))
+    if (unlikely(m->guarded && m->sched_started)) /* init() has no lock: its own CPU ejects it */
         kssi_sched_watch(cpu);
     if (t == cpu->idle)
         return;

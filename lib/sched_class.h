@@ -24,6 +24,7 @@ struct kssi_ejection {
     struct kss_sched_exit_info info; /* kind: not 0 from the moment a misbehaviour is found */
     char message[KSSI_CLASS_MESSAGE];
     bool reported, under_way, done;
+    uint64_t done_at;
     enum kss_report_action action;   /* of the report */
     struct kss_dump dump;
     char record[KSSI_RECORD_SIZE];

@@ -110,6 +110,14 @@ static void report(struct kssi_cpu *cpu)
     kssi_class_report(m, &f);
 }
 
+bool kssi_class_leaves(struct kss_machine *m)
+{
+    const struct kssi_ejection *e = m->ejection;
+    if (e->done)
+        return kssi_now(m) - e->done_at < m->config.watchdog.hard_lockup_ns;
+    return e->info.kind != KSS_SCHED_EXIT_DONE;
+}
+
 void kssi_eject_if_found(struct kssi_cpu *cpu)
 {
     struct kss_machine *m = cpu->machine;
@@ -130,6 +138,7 @@ void kssi_eject_if_found(struct kssi_cpu *cpu)
         kssi_op_guarded(m, KSSI_OP(exit), "exit", NULL, 0);
     take_over(m);
     e->under_way = false;
+    e->done_at = kssi_now(m);
     e->done = true;
     kssi_act(e->action, 0);
 }

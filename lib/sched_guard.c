@@ -90,8 +90,9 @@ static void blame_op(struct kssi_cpu *cpu, const struct kssi_fault *f)
 {
     struct kss_machine *m = cpu->machine;
     bool first = m->ejection->info.kind == KSS_SCHED_EXIT_DONE;
-    cpu->in_class_op = false; /* a fault from here on is the kernel's own */
+    /* Found before it is said to be over: a CPU that waits for it sees one or the other, and is not to blame. */
     found_in_op(cpu, exit_kind(f), f->message ? f->message : kss_report_kind_name(f->kind));
+    __atomic_store_n(&cpu->in_class_op, false, __ATOMIC_RELEASE); /* a fault from here on is the kernel's own */
     if (first)
         kssi_class_report(m, f);
 }

@@ -60,6 +60,19 @@ static void hard_lockup(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
     kssi_fault(&f, 0);
 }
 
+/* A CPU that waits for the scheduler while an operation of an experiment's class keeps it, or the class is ejected: the
+   CPU which that runs on sees to it, if it never ends. Nor may one be blamed that has only just been let go. */
+static bool waits_for_class(const struct kssi_cpu *cpu)
+{
+    struct kss_machine *m = cpu->machine;
+    if (m->cpus == 1 || !m->ejection)
+        return false;
+    for (unsigned i = 0; i < m->cpus; i++)
+        if (i != cpu->index && __atomic_load_n(&m->cpu[i].in_class_op, __ATOMIC_ACQUIRE))
+            return true;
+    return kssi_class_leaves(m);
+}
+
 /* ---- missing end of interrupt ------------------------------------------------------------------ */
 
 void kssi_watchdog_eoi(struct kssi_cpu *cpu, unsigned line, bool given)
@@ -175,8 +188,8 @@ void kssi_nmi(struct kss_trap_frame *tf, void *arg)
         return;
     if (kssi_sched_rescue(cpu, tf))
         return;
-    if (tf->mode == KSS_MODE_KERNEL && !tf->irqs_on)
-        hard_lockup(cpu, tf);
-    else
+    if (tf->mode == KSS_MODE_USER || tf->irqs_on)
         eoi_by_nmi(cpu, tf);
+    else if (!waits_for_class(cpu))
+        hard_lockup(cpu, tf);
 }
