@@ -22,6 +22,9 @@ struct kss_config test_config(void)
     if (entry && strcmp(entry, "gate") == 0)
         c.syscall_entry = KSS_SYSCALL_GATE;
     c.lock_order = getenv("KSS_TEST_LOCK_ORDER") != NULL;
+    const char *cpus = getenv("KSS_TEST_CPUS");
+    if (cpus)
+        c.cpus = (unsigned)strtoul(cpus, NULL, 10);
     return c;
 }
 
@@ -70,6 +73,7 @@ bool test_can_protect(void)
     struct kss_machine *m = NULL;
     c.syscall_entry = KSS_SYSCALL_TRAP;
     c.protect = KSS_PROTECT_MPROTECT;
+    c.cpus = 1; /* mprotect closes them for the whole process */
     int r = kss_machine_create(&m, &c);
     ck_assert_msg(r == 0 || (r == -ENOTSUP && strstr(kss_last_error(), "MADV_GUARD_INSTALL")), "%d: %s", r,
                   kss_last_error());
@@ -83,6 +87,8 @@ struct kss_machine *test_machine(const struct kss_config *config)
     struct kss_config c = *config;
     if (getenv("KSS_TEST_PROTECT") && c.syscall_entry == KSS_SYSCALL_TRAP) /* all tests with kernel stacks closed */
         c.protect = KSS_PROTECT_AUTO;
+    if (c.protect != KSS_PROTECT_OFF)
+        c.cpus = 1;
     int r = kss_machine_create(&m, &c);
     ck_assert_msg(r == 0, "create: %d: %s", r, kss_last_error());
     r = kss_syscall_register(m, SYS_KERNEL, sys_kernel, "kernel");

@@ -134,18 +134,20 @@ END_TEST
 /* A tick that comes while a lock is held with interrupts on must not preempt. */
 static long spin_with_lock(void *arg)
 {
-    struct kss_machine_stats before, now;
+    struct kss_cpu_stats before, now;
     bool on = kss_spin_lock(&lock_a);
+    unsigned cpu = (unsigned)kss_cpu_id();
     (void)arg;
     kss_irq_enable();
-    kss_machine_stats(kss_machine_current(), &before);
+    kss_machine_cpu_stats(kss_machine_current(), cpu, &before);
     do {
         kss_preempt_disable();
         kss_preempt_enable(); /* nor this */
-        kss_machine_stats(kss_machine_current(), &now);
-    } while (now.total.ticks < before.total.ticks + 5);
+        kss_machine_cpu_stats(kss_machine_current(), cpu, &now);
+    } while (now.ticks < before.ticks + 5);
+    bool stayed = kss_cpu_id() == (int)cpu;
     kss_spin_unlock(&lock_a, on);
-    return now.total.context_switches == before.total.context_switches;
+    return stayed && now.context_switches == before.context_switches;
 }
 
 START_TEST(no_preemption_with_a_lock)

@@ -533,7 +533,8 @@ static long transition_main(void *arg)
 START_TEST(state_setter_refuses)
 {
     struct kss_config c = test_config();
-    c.tick_hz = 1; /* nobody preempts between the two wake-ups */
+    c.cpus = 1;
+    c.tick_hz = 1; /* nobody runs between the two wake-ups */
     kss_wait_queue_init(&queue, "here");
     ck_assert_int_eq(run(&c, transition_main, NULL), 0);
 }

@@ -91,6 +91,7 @@ static long i4_main(void *arg)
 START_TEST(nested_calls_in_a_handler) /* REQ I4 */
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* the line comes to CPU 0, and is to interrupt who raises it */
     build(&c, i4_isr, NULL, NULL);
     ck_assert_int_eq(test_run(machine, i4_main, NULL), 0);
     ck_assert_msg(strncmp(seen, "third second first i4_isr ", 26) == 0, "%s", seen);

@@ -67,6 +67,7 @@ static int on_switch(const struct kss_trace_event *e, void *arg)
 START_TEST(preempted_in_a_system_call) /* REQ P1 P5 */
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* so that the others' calls mean that this one is off the CPU; for many see live_smp_stacks.c */
     c.trace = true;
     c.trace_events = 1 << 18;
     c.tick_hz = 2000;
@@ -82,7 +83,7 @@ END_TEST
 
 /* ---- REQ P3: current, from the stack pointer alone ---------------------------------------------------------- */
 
-static int p3_irqs;
+static _Atomic int p3_irqs;
 
 static void check_current(void)
 {
@@ -109,7 +110,10 @@ static long p3_kernel(void *arg)
 {
     (void)arg;
     check_current();
-    return kss_irq_raise(kss_machine_current(), 0, 40);
+    kss_preempt_disable(); /* on this CPU, where none is pending */
+    int r = kss_irq_raise(kss_machine_current(), (unsigned)kss_cpu_id(), 40);
+    kss_preempt_enable();
+    return r;
 }
 
 static long p3_child(void *arg)
@@ -417,6 +421,7 @@ static long priority_main(void *arg)
 START_TEST(highest_priority_first)
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* with more, several run at once */
     c.sched = &kss_sched_priority;
     ck_assert_int_eq(test_boot(&c, priority_main, NULL), 0);
 }

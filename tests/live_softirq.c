@@ -359,6 +359,7 @@ static long no_preemption_main(void *arg)
 START_TEST(no_preemption_in_the_middle)
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* who wants the CPU would have another */
     c.irq_stacks = _i ? KSS_IRQ_STACKS_PER_CPU : KSS_IRQ_STACKS_NONE;
     c.tick_hz = 2000;
     c.timeslice_ns = 0;

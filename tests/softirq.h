@@ -31,6 +31,7 @@ static inline long raise_line(void *arg)
 static inline struct kss_config quiet(enum kss_irq_stacks stacks)
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* the lines come to CPU 0: that is where whoever raises them is to be */
     c.irq_stacks = stacks;
     c.watchdog = (struct kss_watchdog){ 0 };
     return c;
