@@ -89,6 +89,7 @@ void kssi_cpu_main(struct kssi_cpu *cpu)
     t->run_start = m->platform->account_clock(m);
     cpu->current = t;
     cpu->switched_from = t;
+    kssi_storm_init(cpu);
     cpu->stacks.task = (struct kssi_range){ (uintptr_t)t->ti, (uintptr_t)t->ti + t->kstack_arena->size };
     m->platform->load_kernel_sp(t->user_frame);
     /* The last: with it, non-maskable interrupts and exceptions can be taken. */

@@ -38,7 +38,7 @@ static void run_handler(void *arg)
     struct kssi_cpu *cpu = h->cpu;
     struct kss_machine *m = cpu->machine;
     struct kssi_irq_desc *desc = &m->irq[h->line];
-    uint64_t start = 0;
+    uint64_t start = 0, begun = 0;
     /* A storm, each handler raising the next, would never let the stop through: there is an end to it. */
     if (unlikely(m->stopping && h->line != KSS_LINE_TIMER && h->line != KSS_LINE_STOP) &&
         cpu->handled_stopping++ > HANDLED_STOPPING) {
@@ -49,6 +49,8 @@ static void run_handler(void *arg)
         start = kssi_now(m);
         note_latency(cpu->to_handler[h->line], h->raised_ns, start);
     }
+    if (likely(cpu->storm.on))
+        begun = m->platform->account_clock(m);
     KSSI_TRACE(m, KSS_TR_ISR_IN, h->line, (uintptr_t)__builtin_frame_address(0), 0, 0);
     struct kss_thread *t = cpu->current;
     struct kssi_atomic was = kssi_atomic_state(t, false);
@@ -74,6 +76,8 @@ static void run_handler(void *arg)
     KSSI_TRACE(m, KSS_TR_ISR_OUT, h->line, 0, 0, 0);
     if (unlikely(m->config.latency))
         note_latency(cpu->handler[h->line], start, kssi_now(m));
+    if (likely(cpu->storm.on))
+        kssi_storm_note(cpu, h->line, m->platform->account_clock(m) - begun, h->tf);
 }
 
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg)
@@ -106,6 +110,7 @@ static void on_tick(unsigned line, void *arg)
         kssi_profile_tick(cpu);
     kssi_timer_expire(cpu->machine);
     kssi_watchdog_tick(cpu);
+    kssi_storm_tick(cpu);
     kssi_sched_tick(cpu);
     kss_irq_eoi(line);
 }
@@ -226,6 +231,9 @@ int kss_irq_raise(struct kss_machine *m, unsigned cpu, unsigned line)
     int r = line < KSS_IRQ_LINES && cpu < m->cpus ? 0 : -EINVAL;
     if (r == 0) {
         KSSI_TRACE(m, KSS_TR_RAISE, line, cpu, 0, 0);
+        struct kssi_cpu *self = kssi_this_cpu();
+        if (self == &m->cpu[cpu] && !self->irq_depth && !self->in_softirq) /* a thread, which gets on: no storm */
+            self->storm.line[line].count = self->storm.line[line].ns = 0;
         if (m->platform->raise(m, cpu, line, 1))
             KSSI_TRACE(m, KSS_TR_LOST, line, cpu, 0, 0);
     }
@@ -280,6 +288,7 @@ int kss_irq_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss
         return kssi_error(-EINVAL, "line %u of CPU %u: no such line or CPU", line, cpu);
     memset(stats, 0, sizeof *stats);
     kssi_line_stats(m, cpu, line, stats);
+    kssi_storm_stats(&m->cpu[cpu], line, stats);
     stats->unhandled = m->irq[line].unhandled;
     snprintf(stats->name, sizeof stats->name, "%s", m->irq[line].name);
     return 0;

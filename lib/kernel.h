@@ -223,6 +223,19 @@ struct kssi_softirq {
     char name[32];
 };
 
+/* Interrupt storms on a CPU: see irq_storm.c. Its own, interrupts off; others only look. */
+struct kssi_storm {
+    bool on;
+    unsigned window_ticks, ticks;
+    uint64_t count_max, ns_max;   /* what a window allows a line */
+    uint64_t since;               /* when this one began */
+    uint64_t held, storming;      /* bits of lines */
+    struct kssi_storm_line {
+        uint64_t count, ns;       /* in this window */
+        uint64_t storms, held_at, held_ns;
+    } line[KSS_IRQ_LINES];
+};
+
 struct kssi_cpu {
     struct kss_machine *machine;
     unsigned index;
@@ -250,6 +263,7 @@ struct kssi_cpu {
     bool in_class_op;
     struct kssi_histogram *to_handler[KSS_IRQ_LINES], *handler[KSS_IRQ_LINES];
     bool halted;
+    struct kssi_storm storm;
     struct kssi_watch {           /* interrupts off: see watchdog.c */
         unsigned resched_ticks;   /* ticks that found need_resched still set */
         uint64_t ended;           /* lines whose end of interrupt has been given */
@@ -599,6 +613,11 @@ void kssi_trap_init(struct kss_machine *m);
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg);
 bool kssi_line_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s);
 void kssi_irq_init(struct kss_machine *m);
+void kssi_storm_init(struct kssi_cpu *cpu); /* at its boot */
+/* A handler has taken ns; tf: what it interrupted. Hard irq. */
+void kssi_storm_note(struct kssi_cpu *cpu, unsigned line, uint64_t ns, const struct kss_trap_frame *tf);
+void kssi_storm_tick(struct kssi_cpu *cpu);
+void kssi_storm_stats(struct kssi_cpu *cpu, unsigned line, struct kss_irq_stats *stats);
 void kssi_softirq_run(struct kssi_cpu *cpu);
 void kssi_nmi(struct kss_trap_frame *tf, void *arg);
 void kssi_watchdog_tick(struct kssi_cpu *cpu); /* hard irq */

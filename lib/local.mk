@@ -24,6 +24,7 @@ lib_libkernel_la_SOURCES = \
 	lib/histogram.c \
 	lib/irq.c \
 	lib/irq_route.c \
+	lib/irq_storm.c \
 	lib/kdraw.c \
 	lib/kstack.c \
 	lib/kstack_guard.c \

@@ -29,7 +29,7 @@ void kss_config_init(struct kss_config *c)
         .sched = &kss_sched_rr,
         .timeslice_ns = 4000000,
         .trace_events = 16384,
-        .watchdog = { 20000000000u, 10000000000u, 120000000000u, 1000000000u },
+        .watchdog = { 20000000000u, 10000000000u, 120000000000u, 1000000000u, 100000 },
     };
 }
 

@@ -160,6 +160,7 @@ struct kssi_platform {
     int (*acknowledge)(uint64_t *raised_ns);
     int (*eoi)(unsigned line);
     void (*set_mask)(struct kss_machine *m, unsigned line, bool masked);
+    void (*hold)(uint64_t lines); /* on this CPU just these are held back, beside the masked ones */
     void (*set_line_priority)(struct kss_machine *m, unsigned line, unsigned priority);
     /* line_stats: false if the line was being raised meanwhile, so that the numbers may not add up. */
     bool (*line_stats)(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_irq_stats *s);

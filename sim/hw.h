@@ -27,6 +27,7 @@ struct kssi_line {
 struct kssi_intc {
     _Atomic uint64_t request;    /* pending bits: the one-deep buffer */
     _Atomic uint64_t mask;
+    _Atomic uint64_t held;       /* held back by its own CPU, only there */
     _Atomic uint64_t in_service; /* written by its own CPU only */
     _Atomic unsigned raising;    /* raises under way: until they are over the counters do not add up */
     unsigned taking;             /* odd while its own CPU takes or ends one: the same */

@@ -52,7 +52,7 @@ static int service_priority(const struct kssi_intc *intc)
 /* The requested line that may be delivered first; -1: none. Lowest line first among equals. */
 static int best(const struct kssi_intc *intc)
 {
-    uint64_t bits = intc->request & ~intc->mask;
+    uint64_t bits = intc->request & ~(intc->mask | intc->held);
     int line = -1, priority = bits ? service_priority(intc) : 0;
     for (; bits; bits &= bits - 1) {
         int n = __builtin_ctzll(bits);

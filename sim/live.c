@@ -333,6 +333,13 @@ static void live_set_mask(struct kss_machine *m, unsigned line, bool masked)
         pin_all(h);
 }
 
+static void live_hold(uint64_t lines)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    atomic_store(&hot->hw->intc.held, lines);
+    look_again(hot);
+}
+
 static void live_set_line_priority(struct kss_machine *m, unsigned line, unsigned priority)
 {
     struct kssi_hw_machine *h = hw_of(m);
@@ -429,6 +436,7 @@ struct kssi_platform const kssi_platform_live = {
     .acknowledge = live_acknowledge,
     .eoi = live_eoi,
     .set_mask = live_set_mask,
+    .hold = live_hold,
     .set_line_priority = live_set_line_priority,
     .line_stats = live_line_stats,
     .deferred = live_deferred,

@@ -222,7 +222,7 @@ START_TEST(stop_goes_through)
 {
     struct kss_config c = test_config();
     pthread_t host;
-    c.watchdog = (struct kss_watchdog){ 0, 0, 0, 0 };
+    c.watchdog = (struct kss_watchdog){ 0, 0, 0, 0, 0 };
     struct kss_machine *m = test_machine(&c);
     ck_assert_int_eq(kss_irq_request(m, 40, no_eoi, &in_service, "highest"), 0);
     ck_assert_int_eq(pthread_create(&host, NULL, stop_when_in_service, m), 0);

@@ -73,6 +73,7 @@ static const struct row {
     { "irq-state-leak/handler", "irq-state-leak", "task stack", "handler_disables_preemption", ENDS, 0 },
     { "missing-eoi", "missing-eoi", "task stack", "forget_the_end_of_interrupt", ENDS, 0 },
     { "spurious-interrupt", "spurious-interrupt", "task stack", "raise_a_line_without_handler", ENDS, 0 },
+    { "interrupt-storm", "interrupt-storm", "task stack", "raise_it_again", ENDS, 0 },
     { "lost-interrupts", NULL, NULL, NULL, ENDS, 0 },
     { "soft-lockup", "soft-lockup", "task stack", "spin_without_preemption", ENDS, 0 },
     { "hard-lockup", "hard-lockup", "task stack", "spin_with_interrupts_off", STOPS, -EFAULT },

@@ -33,6 +33,7 @@ const char *const fault_rows[] = {
     "irq-state-leak",
     "missing-eoi",
     "spurious-interrupt",
+    "interrupt-storm",
     "lost-interrupts",
     "soft-lockup",
     "hard-lockup",

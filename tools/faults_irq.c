@@ -131,6 +131,47 @@ KEEP_FRAME static long raise_a_line_without_handler(void *arg)
     return 0;
 }
 
+/* ---- a handler that raises its own line again and again --------------------------------------------------------- */
+
+static volatile bool storm_over;
+
+KEEP_FRAME static void raise_it_again(unsigned line, void *arg)
+{
+    (void)arg;
+    handled++;
+    if (!storm_over)
+        kss_irq_raise(kss_machine_current(), 0, line);
+    kss_irq_eoi(line);
+}
+
+static int prepare_storm(struct kss_machine *m)
+{
+    handled = 0;
+    storm_over = false;
+    return kss_irq_request(m, LINE, raise_it_again, NULL, "again");
+}
+
+/* Gets on when the line is held back. When it comes again, it stops. Without preemption: ticks come through a storm as
+   well, and the report would be about whoever has the CPU. */
+KEEP_FRAME static long start_a_storm(void *arg)
+{
+    struct kss_machine *m = kss_machine_current();
+    struct kss_irq_stats s;
+    (void)arg;
+    kss_preempt_disable();
+    kss_irq_raise(m, 0, LINE);
+    storm_over = true;
+    kss_irq_stats(m, 0, LINE, &s);
+    fault_expect(s.storms == 1 && s.held && s.pending, "storms %lu, held %d, pending %u", (unsigned long)s.storms, s.held,
+                 s.pending);
+    while (s.held || s.pending)
+        kss_irq_stats(m, 0, LINE, &s);
+    fault_expect(s.raised == s.delivered && s.delivered == handled && s.held_ns, "raised %lu, delivered %lu, handled %lu",
+                 (unsigned long)s.raised, (unsigned long)s.delivered, handled);
+    kss_preempt_enable();
+    return 0;
+}
+
 /* ---- what a handler leaves behind ------------------------------------------------------------------------------ */
 
 static struct kss_spinlock lock;
@@ -221,6 +262,10 @@ const struct fault faults_irq[] = {
       .prepare = prepare_bad_handler, .kernel = raise_line, .kind = KSS_REPORT_FAULT_IN_IRQ,
       .action = KSS_ACTION_STOP_MACHINE, .stack = KSS_STACK_TASK, .mode = KSS_MODE_KERNEL,
       .culprit = "read_null_in_handler" },
+    { "interrupt-storm", NULL, "A handler raises its own line again and again: it is held back, and others get on.",
+      .prepare = prepare_storm, .kernel = start_a_storm, .kind = KSS_REPORT_IRQ_STORM, .action = KSS_ACTION_CONTINUE,
+      .stack = KSS_STACK_TASK, .mode = KSS_MODE_KERNEL, .culprit = "raise_it_again", .sentence = "(again)",
+      .status = EXITED(0), .check = names_the_line },
     { "lost-interrupts", NULL, "A line is raised 1000 times while interrupts are off: one is pending, 999 are lost.",
       .prepare = prepare_counting, .kernel = raise_faster_than_delivered, .quiet = true, .status = EXITED(0),
       .check = adds_up },

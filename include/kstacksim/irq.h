@@ -32,6 +32,9 @@ struct kss_irq_stats {
     unsigned priority;
     uint64_t unhandled;   /* of the delivered: there was no handler */
     uint64_t eoi;         /* ends of interrupt */
+    bool held;            /* held back on this CPU: a storm */
+    uint64_t storms;      /* how many there were */
+    uint64_t held_ns;     /* time that it was held back for them */
     char name[32];
 };
 

@@ -47,12 +47,14 @@ enum kss_protect {
     KSS_PROTECT_AUTO      /* the best form that there is: in this version mprotect */
 };
 
-/** Limits of the watchdogs in nanoseconds; 0: off. Looked at every tick, so no finer than one. */
+/** Limits of the watchdogs, times in nanoseconds; 0: off. Looked at every tick, so no finer than one. */
 struct kss_watchdog {
     uint64_t soft_lockup_ns; /* a thread keeps the CPU in kernel mode though others wait; 20 s */
     uint64_t hard_lockup_ns; /* a tick waits for interrupts to be turned on; 10 s */
     uint64_t hung_task_ns;   /* a sleep that a kill does not end; 120 s */
     uint64_t eoi_ns;         /* a line in service after its handler has ended; 1 s */
+    unsigned irq_storm_hz;   /* a line's interrupts a second and CPU: more, or 80 % of the time in their handler, are a
+                                storm, and held back; 100000 */
 };
 
 /**

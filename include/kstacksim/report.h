@@ -39,6 +39,7 @@ enum kss_report_kind {
     KSS_REPORT_LOCK_ORDER,          /* locks taken in opposite order, or one taken by its holder */
     KSS_REPORT_SPINLOCK,            /* a spinlock misused: not initialised, not held, another's */
     KSS_REPORT_SCHED_EJECTED,       /* a scheduler class misbehaved; the default one took over */
+    KSS_REPORT_IRQ_STORM,           /* a line comes so fast that nothing else gets on */
     KSS_REPORT_KINDS
 };
 
