@@ -56,6 +56,7 @@ lib_libkernel_la_SOURCES = \
 	lib/sched_rr.c \
 	lib/softirq.c \
 	lib/spinlock.c \
+	lib/stats.c \
 	lib/state.c \
 	lib/syscall.c \
 	lib/thread.c \
