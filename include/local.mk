@@ -5,6 +5,7 @@ kssinclude_HEADERS = \
 	include/kstacksim/irq.h \
 	include/kstacksim/kstack.h \
 	include/kstacksim/kstacksim.h \
+	include/kstacksim/kthread.h \
 	include/kstacksim/machine.h \
 	include/kstacksim/picture.h \
 	include/kstacksim/process.h \

@@ -47,7 +47,7 @@ static int check_frames(const struct kss_thread *t)
     }
     if (n != t->nesting)
         FAIL("thread %d (%s): %u trap frames are linked, %u counted", t->tid, t->name, n, t->nesting);
-    if (inner && inner->mode != KSS_MODE_USER && t->process)
+    if (inner && inner->mode != KSS_MODE_USER && !t->kernel_fn)
         FAIL("thread %d (%s): its outermost trap frame is not from user mode", t->tid, t->name);
     return 0;
 }
@@ -68,7 +68,7 @@ static int check_suspended(struct kss_machine *m, struct kss_thread *t)
     if (!on_stack(t, sp))
         FAIL("thread %d (%s) is %s with a saved stack pointer %#lx that is not on its kernel stack", t->tid,
              t->name, STATE(t), (unsigned long)sp);
-    if (t->state == KSS_THREAD_SLEEPING && (!t->tf || sp >= (uintptr_t)t->tf))
+    if (t->state == KSS_THREAD_SLEEPING && !t->kernel_fn && (!t->tf || sp >= (uintptr_t)t->tf))
         FAIL("thread %d (%s) is SLEEPING with no suspended computation on its stack", t->tid, t->name);
     return 0;
 }
@@ -85,7 +85,7 @@ static int check_queues(struct kss_thread *t)
         FAIL("thread %d (%s) is not in the dispatch queue that it says", t->tid, t->name);
     if (t->timer_armed && t->state != KSS_THREAD_SLEEPING)
         FAIL("thread %d (%s) is %s with a timer armed", t->tid, t->name, STATE(t));
-    if (t->wait_channel && t->state == KSS_THREAD_READY && t->tf == NULL)
+    if (t->wait_channel && t->state == KSS_THREAD_READY && t->tf == NULL && !t->kernel_fn)
         FAIL("thread %d (%s) waits on %s in user mode", t->tid, t->name, t->wait_channel);
     return 0;
 }
@@ -96,7 +96,7 @@ static int check_running(struct kss_machine *m, struct kss_thread *t)
     if (m->life == KSSI_RUNNING && cpu->current != t)
         FAIL("thread %d (%s) is RUNNING, and is not what CPU %u runs", t->tid, t->name, t->cpu);
     /* Seen from the kernel, the one that looks is in kernel mode: its stack is in use. */
-    if (kssi_this_cpu() == cpu && t == kssi_current() && t->process && t->kstack_arena && !t->tf &&
+    if (kssi_this_cpu() == cpu && t == kssi_current() && !t->kernel_fn && t->kstack_arena && !t->tf &&
         !on_stack(t, (uintptr_t)__builtin_frame_address(0)) && cpu->current == t)
         FAIL("thread %d (%s) is in kernel mode with an empty kernel stack", t->tid, t->name);
     return 0;

@@ -21,6 +21,7 @@
 
 #include "platform.h"
 #include <kstacksim/smp.h>
+#include <kstacksim/kthread.h>
 
 #ifdef HAVE_CONFIG_H
 #include <config.h>
@@ -82,11 +83,12 @@ struct kss_thread {
     unsigned block;              /* its number in the slab; constant from the first use on */
     int tid;
     struct kss_machine *machine;
-    struct kss_process *process; /* NULL: a kernel thread */
+    struct kss_process *process; /* NULL: an idle thread */
     char name[KSS_NAME_MAX];
     kss_user_fn fn;
     void *arg;
-    void (*kernel_fn)(void);     /* kernel threads */
+    void (*kernel_fn)(void);     /* kernel threads, idle ones too; NULL: it has a user mode */
+    bool worker;                 /* a kernel thread that the kernel made for itself: see softirq.c, work.c */
     uint64_t canary;
     size_t kstack_want;          /* size it will get */
     uintptr_t user_low, user_high; /* its user stack */
@@ -336,6 +338,7 @@ struct kss_machine {
 
     struct kss_spinlock tree_lock;
     struct kss_process *init;
+    struct kss_process *kernel;   /* of the kernel threads; NULL: there was none yet. Set once */
     struct kss_thread **by_id;
     unsigned id_slots;
     int next_id;
@@ -598,6 +601,12 @@ long kssi_process_wait(struct kss_process *p, long pid, int *status);
 long kssi_thread_join(struct kss_process *p, long tid, long *value);
 void kssi_process_reap(struct kss_process *p); /* tree_lock not held; p is unlinked */
 int kssi_boot_init(struct kss_machine *m);
+struct kss_process *kssi_process_new(struct kss_machine *m);
+void kssi_process_free(struct kss_process *p);
+void kssi_process_add_thread(struct kss_process *p, struct kss_thread *t, kss_user_fn fn, void *arg);
+/* kthread.c: NEW, for kssi_sched_start_thread(). cpu: the only one it runs on; -1: all. Any kernel context. */
+struct kss_thread *kssi_kthread_new(struct kss_machine *m, const char *name, kss_kthread_fn fn, void *arg, int priority,
+                                    int cpu, int *error);
 int kssi_threads_init(struct kss_machine *m);
 void kssi_threads_fini(struct kss_machine *m);
 void kssi_processes_fini(struct kss_machine *m);

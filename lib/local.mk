@@ -28,6 +28,7 @@ lib_libkernel_la_SOURCES = \
 	lib/kdraw.c \
 	lib/kstack.c \
 	lib/kstack_guard.c \
+	lib/kthread.c \
 	lib/kview.c \
 	lib/lockdep.c \
 	lib/machine.c \

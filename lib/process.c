@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct kss_process *process_new(struct kss_machine *m)
+struct kss_process *kssi_process_new(struct kss_machine *m)
 {
     bool on = kss_spin_lock(&m->tree_lock);
     struct kss_process *p = m->free_processes;
@@ -33,7 +33,7 @@ static struct kss_process *process_new(struct kss_machine *m)
     return p;
 }
 
-static void process_free(struct kss_process *p)
+void kssi_process_free(struct kss_process *p)
 {
     struct kss_machine *m = p->machine;
     bool on = kss_spin_lock(&m->tree_lock);
@@ -42,7 +42,7 @@ static void process_free(struct kss_process *p)
     kss_spin_unlock(&m->tree_lock, on);
 }
 
-static void add_thread(struct kss_process *p, struct kss_thread *t, kss_user_fn fn, void *arg)
+void kssi_process_add_thread(struct kss_process *p, struct kss_thread *t, kss_user_fn fn, void *arg)
 {
     t->fn = fn;
     t->arg = arg;
@@ -58,20 +58,20 @@ long kssi_process_spawn(struct kss_machine *m, struct kss_process *parent, kss_u
                         const struct kss_spawn_attr *attr)
 {
     int r = 0;
-    struct kss_process *p = process_new(m);
+    struct kss_process *p = kssi_process_new(m);
     if (!p)
         return kssi_error(-ENOMEM, "no host memory for a process");
     struct kss_thread *self = kssi_this_cpu() && parent ? kssi_current() : NULL;
     struct kss_thread *t = kssi_thread_new(m, attr, p, self, NULL, &r);
     if (!t) {
-        process_free(p);
+        kssi_process_free(p);
         return r;
     }
     p->pid = t->tid;
     t->main = true;
     if (parent)
         kssi_files_inherit(p, parent);
-    add_thread(p, t, fn, arg);
+    kssi_process_add_thread(p, t, fn, arg);
     bool on = kss_spin_lock(&m->tree_lock);
     p->parent = parent;
     if (parent)
@@ -92,7 +92,7 @@ long kssi_thread_spawn(kss_user_fn fn, void *arg, const struct kss_spawn_attr *a
     if (!t)
         return r;
     int tid = t->tid;
-    add_thread(p, t, fn, arg);
+    kssi_process_add_thread(p, t, fn, arg);
     KSSI_TRACE(self->machine, KSS_TR_FORK, tid, p->pid, 0, 0);
     kssi_sched_start_thread(t);
     return tid;
@@ -122,7 +122,7 @@ void kssi_process_reap(struct kss_process *p)
         wait_until_off(t);
         kssi_thread_free(t);
     }
-    process_free(p);
+    kssi_process_free(p);
 }
 
 /* Takes a finished child out of the tree: NULL when none has finished yet; *any: there is one to wait
@@ -180,8 +180,9 @@ static int take_thread(struct kss_process *p, long tid, struct kss_thread **out)
     struct kss_thread *t = tid == (int)tid ? kssi_thread_by_id(p->machine, (int)tid) : NULL;
     if (t == self) {
         r = kssi_error(-EDEADLK, "thread %ld can't join itself", tid);
-    } else if (!t || t->process != p || t->main) {
-        r = kssi_error(-ESRCH, "process %d has no thread %ld to join", p->pid, tid);
+    } else if (!t || t->process != p || t->main || t->worker) {
+        r = p == p->machine->kernel ? kssi_error(-ESRCH, "there is no kernel thread %ld to join", tid)
+                                    : kssi_error(-ESRCH, "process %d has no thread %ld to join", p->pid, tid);
     } else if (t->joiner && t->joiner != self) {
         r = kssi_error(-EINVAL, "thread %ld is joined by thread %d already", tid, t->joiner->tid);
     } else if (!t->finished && waits_for(t, self)) {

@@ -27,7 +27,7 @@ const char *kssi_cannot_survive(const struct kssi_cpu *cpu, const struct kss_thr
         return "a non-maskable interrupt is handled, and may have found the kernel in the middle of anything";
     if (cpu->in_softirq)
         return "it is in a softirq";
-    if (!t->process)
+    if (t->kernel_fn)
         return "it is a kernel thread";
     if (t->locks_held)
         return "it holds a spinlock that nobody would release";

@@ -332,6 +332,15 @@ void kssi_syscall_init(struct kss_machine *m)
     }
 }
 
+/* There is no user behind it. Those that do not return would be made again and again. */
+static long refuse_kernel_thread(const struct kss_thread *t, unsigned long nr)
+{
+    if (nr == KSS_SYS_EXIT || nr == KSS_SYS_THREAD_EXIT || nr == KSSI_SYS_SMASHED)
+        kssi_panic(KSS_REPORT_KERNEL_FAULT, "thread %d (%s) is a kernel thread: it ends by returning, not by a system call",
+                   t->tid, t->name);
+    return kssi_error(-EPERM, "thread %d (%s) is a kernel thread: it makes no system calls", t->tid, t->name);
+}
+
 void kssi_syscall_dispatch(struct kss_trap_frame *tf, void *arg)
 {
     struct kss_thread *t = kssi_current();
@@ -341,6 +350,10 @@ void kssi_syscall_dispatch(struct kss_trap_frame *tf, void *arg)
     (void)arg;
     if (unlikely(tf->mode == KSS_MODE_KERNEL))
         kssi_not_in_class_op("a system call");
+    if (unlikely(t->kernel_fn != NULL)) {
+        kssi_frame_set_result(tf, refuse_kernel_thread(t, nr));
+        return;
+    }
     a.frame = tf;
     t->syscalls++;
     KSSI_TRACE(m, KSS_TR_SYSCALL_IN, nr, a.a[0], a.a[1], a.a[2]);

@@ -189,7 +189,7 @@ static void give_back(struct kss_thread *t)
     kss_spin_unlock(&m->tree_lock, on);
 }
 
-/* process NULL: a kernel thread, outside the id table. The thread is NEW; nobody else knows it. */
+/* process NULL: an idle thread, outside the id table. The thread is NEW; nobody else knows it. */
 struct kss_thread *kssi_thread_new(struct kss_machine *m, const struct kss_spawn_attr *attr,
                                    struct kss_process *process, struct kss_thread *parent,
                                    void (*kernel_fn)(void), int *error)
@@ -205,7 +205,7 @@ struct kss_thread *kssi_thread_new(struct kss_machine *m, const struct kss_spawn
         init_fields(t, m, attr, process, parent);
         t->kernel_fn = kernel_fn;
         *error = give_kernel_stack(t);
-        if (*error == 0 && process)
+        if (*error == 0 && !kernel_fn)
             *error = give_user_stack(t, attr);
         if (*error == 0 && process) {
             assign_id(m, t);

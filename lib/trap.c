@@ -82,7 +82,7 @@ static void check_frame(struct kss_thread *t, const struct kss_trap_frame *tf)
         return;
     const char *wrong = kssi_frame_check(tf);
     /* A program's outermost frame is from user mode, and no other is. */
-    if (t->process && !tf->stack && (tf->mode == KSS_MODE_USER) != !tf->prev)
+    if (!t->kernel_fn && !tf->stack && (tf->mode == KSS_MODE_USER) != !tf->prev)
         wrong = tf->prev ? "it would return to user mode from a nested trap"
                          : "it would go on in kernel mode where it came from user mode";
     struct kssi_fault f = { .kind = KSS_REPORT_BAD_FRAME, .sp = (uintptr_t)tf, .message = wrong };

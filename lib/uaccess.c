@@ -9,9 +9,14 @@
 static size_t user_part(const void *p, size_t n)
 {
     uintptr_t from = (uintptr_t)p;
-    struct kss_machine *m = kssi_this_cpu()->machine;
+    const struct kss_thread *t = kssi_current();
+    struct kss_machine *m = t->machine;
     if (from + n < from)
         return 0;
+    if (unlikely(t->kernel_fn)) {
+        kssi_error(-EFAULT, "thread %d (%s) is a kernel thread: it has no user memory", t->tid, t->name);
+        return 0;
+    }
     for (size_t i = 0; i < sizeof m->kernel_arenas / sizeof m->kernel_arenas[0]; i++) {
         struct kssi_arena *a = m->kernel_arenas[i];
         if (!a)

@@ -14,6 +14,7 @@
 #include <kstacksim/sched.h>
 #include <kstacksim/smp.h>
 #include <kstacksim/sync.h>
+#include <kstacksim/kthread.h>
 #include <kstacksim/device.h>
 #include <kstacksim/uaccess.h>
 #include <kstacksim/trace.h>
