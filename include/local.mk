@@ -15,6 +15,7 @@ kssinclude_HEADERS = \
 	include/kstacksim/smp.h \
 	include/kstacksim/sync.h \
 	include/kstacksim/syscall.h \
+	include/kstacksim/timer.h \
 	include/kstacksim/trace.h \
 	include/kstacksim/trap.h \
 	include/kstacksim/uaccess.h

@@ -109,6 +109,7 @@ static void on_tick(unsigned line, void *arg)
     if (unlikely(cpu->machine->profile))
         kssi_profile_tick(cpu);
     kssi_timer_expire(cpu->machine);
+    kssi_timers_tick(cpu);
     kssi_watchdog_tick(cpu);
     kssi_storm_tick(cpu);
     kssi_sched_tick(cpu);

@@ -7,6 +7,7 @@
  *   machine.tree_lock   process tree, ids, arenas, the CPUs' caches of stacks
  *   wait_queue.lock     the queue's sleepers
  *   machine.sched_lock  thread states, dispatch queues, timers, priorities
+ * and, with none of these held, cpu.timers.lock.
  * All are taken with interrupts off. sched_lock is held across a context switch: the thread that is
  * switched to releases it (kssi_switch_finish), so that nobody runs a thread whose context is not yet
  * saved. Interrupts between CPUs are raised with any of them held: raising takes no lock.
@@ -22,6 +23,7 @@
 #include "platform.h"
 #include <kstacksim/smp.h>
 #include <kstacksim/kthread.h>
+#include <kstacksim/timer.h>
 
 #ifdef HAVE_CONFIG_H
 #include <config.h>
@@ -219,6 +221,7 @@ struct kssi_irq_desc {
     _Atomic uint64_t affinity[KSS_CPUS_MAX / 64]; /* irq_lock; read without: each CPU is in or not */
 };
 
+#define KSSI_SOFTIRQ_TIMERS KSS_SOFTIRQS /* the kernel's own, the last of each round */
 struct kssi_softirq {
     kss_softirq_fn handler;
     void *arg;
@@ -236,6 +239,15 @@ struct kssi_storm {
         uint64_t count, ns;       /* in this window */
         uint64_t storms, held_at, held_ns;
     } line[KSS_IRQ_LINES];
+/* A CPU's kernel timers: see ktimer.c. */
+RB_HEAD(kssi_ktimer_tree, kssi_timer_node);
+struct kssi_timers {
+    struct kss_spinlock lock;
+    struct kssi_ktimer_tree tree;
+    uint64_t next;                /* when the first is due; UINT64_MAX: none. Read without the lock */
+    uint64_t order;
+    struct kss_timer *running;    /* whose function is under way; set under the lock, cleared without */
+    uint64_t armed, expired, cancelled;
 };
 
 struct kssi_cpu {
@@ -252,8 +264,11 @@ struct kssi_cpu {
     unsigned irq_depth;           /* hard irq handlers under way */
     _Atomic uint64_t handling;    /* whose: a bit for each line; own CPU, read by kss_irq_free() */
     unsigned handled_stopping;    /* interrupts since the machine was to stop */
-    uint32_t softirq_pending;
-    bool in_softirq;
+    uint64_t softirq_pending;     /* a bit each; after the experiment's, KSSI_SOFTIRQ_TIMERS */
+    bool in_softirq, in_worker;
+    struct kss_thread *softirq_worker; /* NULL: there was no flood yet */
+    struct kss_wait_queue softirq_more;
+    struct kssi_timers timers;
     uintptr_t spare_stack;        /* a kernel stack for the next thread that has none */
     struct kssi_stack_cache kstacks, ustacks;
     struct kss_cpu_stats stats;
@@ -299,6 +314,7 @@ struct kssi_slab {
 
 struct kss_machine {
     uint64_t magic;
+    uint64_t number;              /* no other machine has, or had, it */
     const struct kssi_platform *platform;
     struct kssi_hw_machine *hw;
     struct kss_config config;
@@ -324,7 +340,7 @@ struct kss_machine {
     const char *syscall_name[KSS_SYSCALLS];
     struct kss_spinlock irq_lock; /* inside all but report_lock */
     struct kssi_irq_desc irq[KSS_IRQ_LINES];
-    struct kssi_softirq softirq[KSS_SOFTIRQS];
+    struct kssi_softirq softirq[KSS_SOFTIRQS + 1];
     struct kssi_device device[KSSI_DEVICES_MAX];
     unsigned devices;
     unsigned next_disk_line;
@@ -537,6 +553,10 @@ struct kss_thread *kssi_steal(struct kssi_cpu *cpu);
 void kssi_balance(struct kssi_cpu *cpu);
 int kssi_affinity_set(struct kss_thread *t, const struct kss_cpumask *allowed);
 void kssi_requeue(struct kss_thread *t, void (*change)(struct kss_thread *t, void *arg), void *arg);
+
+/* ktimer.c */
+void kssi_timers_init(struct kssi_cpu *cpu);
+void kssi_timers_tick(struct kssi_cpu *cpu); /* hard irq */
 
 /* timer.c */
 struct kss_thread *kssi_timer_first(struct kss_machine *m); /* sched_lock */

@@ -29,6 +29,7 @@ lib_libkernel_la_SOURCES = \
 	lib/kstack.c \
 	lib/kstack_guard.c \
 	lib/kthread.c \
+	lib/ktimer.c \
 	lib/kview.c \
 	lib/lockdep.c \
 	lib/machine.c \

@@ -213,6 +213,8 @@ static void tear_down(struct kss_machine *m)
     free(m);
 }
 
+static _Atomic uint64_t machines_made;
+
 int kss_machine_create(struct kss_machine **out, const struct kss_config *config)
 {
     const struct kssi_platform *p = &kssi_platform_live;
@@ -230,6 +232,7 @@ int kss_machine_create(struct kss_machine **out, const struct kss_config *config
     if (!m)
         return kssi_error(-ENOMEM, "no host memory for a machine");
     m->platform = p;
+    m->number = atomic_fetch_add(&machines_made, 1) + 1;
     m->config = *config;
     m->cpus = config->cpus;
     m->next_disk_line = KSS_LINE_DISK;

@@ -86,7 +86,7 @@ static int trap_events(struct kss_machine *m, const struct kss_trace_event *e, c
         return snprintf(s, n, "interrupt handler of line %llu has ended", (ull)v[0]);
     case KSS_TR_SOFTIRQ_IN:
         return snprintf(s, n, "softirq %llu (%s) starts, stack at %#llx", (ull)v[0],
-                        v[0] < KSS_SOFTIRQS ? m->softirq[v[0]].name : "?", (ull)v[1]);
+                        v[0] <= KSS_SOFTIRQS ? m->softirq[v[0]].name : "?", (ull)v[1]);
     case KSS_TR_MIGRATE:
         return snprintf(s, n, "thread %lld comes from CPU %llu to CPU %llu", (long long)v[0], (ull)v[1], (ull)v[2]);
     case KSS_TR_SOFTIRQ_OUT:

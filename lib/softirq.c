@@ -2,8 +2,8 @@
 /*
  * Softirqs: the deferred half of an interrupt. They run at the end of the outermost hard irq handler, interrupts on,
  * on the CPU's softirq stack where interrupts have stacks of their own, else on the stack in use. One that is raised
- * again while they run is run again, ROUNDS times at most; the rest waits for the next interrupt, so that a flood does
- * not starve threads for ever.
+ * again while they run is run again, ROUNDS times at most; the rest is left to the CPU's worker, a kernel thread that
+ * has its turn like all threads, so that a flood starves nobody. Until that runs, each interrupt does ROUNDS more.
  */
 #include "kernel.h"
 
@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define ROUNDS 10
+#define WORKER_NS 2000000 /* so long does the worker keep the CPU, if its time slice lets it */
 
 /* Interrupts on, and again when it returns, whatever the handler does. */
 static void run_one(struct kssi_cpu *cpu, unsigned number)
@@ -32,18 +33,20 @@ static void run_one(struct kssi_cpu *cpu, unsigned number)
 static void run_all(void *arg)
 {
     struct kssi_cpu *cpu = arg;
+    uint64_t *rounds = cpu->in_worker ? &cpu->stats.softirq_worker_rounds : &cpu->stats.softirq_rounds;
     for (int round = 0; round < ROUNDS && cpu->softirq_pending && !cpu->machine->stopping; round++) {
-        uint32_t bits = cpu->softirq_pending;
+        uint64_t bits = cpu->softirq_pending;
         cpu->softirq_pending = 0; /* interrupts are off: what is raised from here on is run in the next round */
+        ++*rounds;
         kssi_irq_enable();
         for (; bits; bits &= bits - 1)
-            run_one(cpu, (unsigned)__builtin_ctz(bits));
+            run_one(cpu, (unsigned)__builtin_ctzll(bits));
         kssi_irq_disable();
     }
 }
 
 /* Interrupts off. The CPU cannot change under it: nothing is scheduled while in_softirq is set. */
-void kssi_softirq_run(struct kssi_cpu *cpu)
+static void run_rounds(struct kssi_cpu *cpu)
 {
     const struct kssi_range *own = &cpu->stacks.vector[KSSI_STACK_SOFTIRQ];
     cpu->in_softirq = true;
@@ -55,6 +58,80 @@ void kssi_softirq_run(struct kssi_cpu *cpu)
     }
     cpu->in_softirq = false;
 }
+
+/* ---- the worker ---------------------------------------------------------------------------------- */
+
+static bool pending_here(void)
+{
+    bool on = kssi_irq_save();
+    bool pending = kssi_this_cpu()->softirq_pending != 0;
+    kssi_irq_restore(on);
+    return pending;
+}
+
+/* ROUNDS of them, then whoever else is due has its turn. An interrupt in between may do the rest itself. */
+static void work_off(struct kss_machine *m)
+{
+    uint64_t start = kssi_now(m);
+    while (pending_here()) {
+        kssi_irq_disable();
+        struct kssi_cpu *cpu = kssi_this_cpu();
+        cpu->in_worker = true;
+        run_rounds(cpu);
+        cpu->in_worker = false;
+        kssi_irq_enable();
+        uint64_t now = kssi_now(m);
+        if (kssi_current()->ti->flags & KSS_TI_NEED_RESCHED)
+            kssi_schedule(KSS_SWITCH_PREEMPT);
+        else if (now - start >= WORKER_NS)
+            kssi_schedule(KSS_SWITCH_YIELD);
+        else
+            continue;
+        start = kssi_now(m);
+    }
+}
+
+/* It stays on its CPU; where that was taken out, it finds nothing to do on the others, and the interrupts that the CPU
+   still takes do it. */
+static long worker_main(void *arg)
+{
+    struct kssi_cpu *cpu = arg;
+    for (;;) {
+        (void)kss_wait_event_killable(&cpu->softirq_more, pending_here());
+        work_off(cpu->machine);
+    }
+    return 0;
+}
+
+/* Made when there is work for it for the first time: on most CPUs there never is. Without it, for want of memory, what
+   is left waits for the next interrupt. Interrupts off. */
+static void wake_worker(struct kssi_cpu *cpu)
+{
+    char name[KSS_NAME_MAX];
+    int error = 0;
+    if (cpu->softirq_worker) {
+        kss_wake_up(&cpu->softirq_more, 1);
+        return;
+    }
+    snprintf(name, sizeof name, "ksoftirqd/%u", cpu->index);
+    kss_wait_queue_init(&cpu->softirq_more, "softirqs");
+    struct kss_thread *t = kssi_kthread_new(cpu->machine, name, worker_main, cpu, 0, (int)cpu->index, &error);
+    if (!t)
+        return;
+    t->worker = true;
+    cpu->softirq_worker = t;
+    kssi_sched_start_thread(t);
+}
+
+/* Interrupts off, and not in softirqs. */
+void kssi_softirq_run(struct kssi_cpu *cpu)
+{
+    run_rounds(cpu);
+    if (unlikely(cpu->softirq_pending && !cpu->machine->stopping))
+        wake_worker(cpu);
+}
+
+/* ---- public ---------------------------------------------------------------------------------------- */
 
 int kss_softirq_request(struct kss_machine *m, unsigned number, kss_softirq_fn handler, void *arg, const char *name)
 {
@@ -81,7 +158,7 @@ int kss_softirq_raise(unsigned number)
         return kssi_error(-EINVAL, "softirq %u: there is none, or it has no handler", number);
     bool on = kssi_irq_save();
     struct kssi_cpu *cpu = kssi_this_cpu();
-    cpu->softirq_pending |= 1u << number;
+    cpu->softirq_pending |= 1ull << number;
     if (on && !cpu->in_softirq && !cpu->irq_depth)
         kssi_softirq_run(cpu); /* from a thread: at once */
     kssi_irq_restore(on);

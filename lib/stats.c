@@ -5,6 +5,18 @@
 #include <errno.h>
 #include <string.h>
 
+/* The counters that are kept elsewhere, under other locks. */
+static struct kss_cpu_stats stats_of(struct kss_machine *m, unsigned cpu)
+{
+    const struct kssi_cpu *c = &m->cpu[cpu];
+    struct kss_cpu_stats s = c->stats;
+    s.deferred = m->platform->deferred(m, cpu);
+    s.timers_armed = c->timers.armed;
+    s.timers_expired = c->timers.expired;
+    s.timers_cancelled = c->timers.cancelled;
+    return s;
+}
+
 static void add_cpu(struct kss_cpu_stats *t, const struct kss_cpu_stats *c)
 {
     t->entries += c->entries;
@@ -20,8 +32,17 @@ static void add_cpu(struct kss_cpu_stats *t, const struct kss_cpu_stats *c)
     t->migrations += c->migrations;
     t->reschedules += c->reschedules;
     t->calls += c->calls;
+    t->softirq_rounds += c->softirq_rounds;
+    t->softirq_worker_rounds += c->softirq_worker_rounds;
+    t->timers_armed += c->timers_armed;
+    t->timers_expired += c->timers_expired;
+    t->timers_cancelled += c->timers_cancelled;
+    t->works_queued += c->works_queued;
+    t->works_done += c->works_done;
+    t->works_cancelled += c->works_cancelled;
     t->ticks += c->ticks;
     t->idle_ns += c->idle_ns;
+    t->deferred += c->deferred;
     if (c->max_nesting > t->max_nesting)
         t->max_nesting = c->max_nesting;
 }
@@ -35,8 +56,8 @@ int kss_machine_stats(struct kss_machine *m, struct kss_machine_stats *s)
         return kssi_error(-EINVAL, "no place for the statistics");
     memset(s, 0, sizeof *s);
     for (unsigned i = 0; i < m->cpus; i++) {
-        add_cpu(&s->total, &m->cpu[i].stats);
-        s->total.deferred += m->platform->deferred(m, i);
+        struct kss_cpu_stats c = stats_of(m, i);
+        add_cpu(&s->total, &c);
     }
     s->threads_created = m->created;
     s->threads_reaped = m->reaped;
@@ -69,7 +90,6 @@ int kss_machine_cpu_stats(struct kss_machine *m, unsigned cpu, struct kss_cpu_st
     if (cpu >= m->cpus || !s)
         return kssi_error(-EINVAL, s ? "CPU %u: the machine has %u" : "CPU %u of %u: no place for its counters", cpu,
                           m->cpus);
-    *s = m->cpu[cpu].stats;
-    s->deferred = m->platform->deferred(m, cpu);
+    *s = stats_of(m, cpu);
     return 0;
 }

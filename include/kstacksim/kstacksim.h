@@ -15,6 +15,7 @@
 #include <kstacksim/smp.h>
 #include <kstacksim/sync.h>
 #include <kstacksim/kthread.h>
+#include <kstacksim/timer.h>
 #include <kstacksim/device.h>
 #include <kstacksim/uaccess.h>
 #include <kstacksim/trace.h>

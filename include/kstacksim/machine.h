@@ -123,6 +123,14 @@ struct kss_cpu_stats {
     uint64_t migrations;       /* threads that came from another CPU */
     uint64_t reschedules;      /* interrupts from other CPUs that asked this one to schedule */
     uint64_t calls;            /* functions called by kss_cpu_call() */
+    uint64_t softirq_rounds;   /* rounds of softirqs run at the end of interrupts, and where they were raised */
+    uint64_t softirq_worker_rounds; /* rounds that the CPU's worker thread has run */
+    uint64_t timers_armed;     /* kernel timers armed: those that expired, were cancelled, and are pending */
+    uint64_t timers_expired;   /* of these, their time has come; a periodic one is armed again by that */
+    uint64_t timers_cancelled; /* of these, cancelled, or armed anew before their time */
+    uint64_t works_queued;     /* work items queued: those that are over, cancelled, running and waiting */
+    uint64_t works_done;       /* of these, their function has returned */
+    uint64_t works_cancelled;  /* of these, cancelled */
     uint64_t ticks;            /* timer interrupts handled */
     uint64_t idle_ns;          /* time in the idle thread */
     uint64_t deferred;         /* interrupts left pending because libc was running */
