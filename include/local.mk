@@ -18,5 +18,6 @@ kssinclude_HEADERS = \
 	include/kstacksim/timer.h \
 	include/kstacksim/trace.h \
 	include/kstacksim/trap.h \
-	include/kstacksim/uaccess.h
+	include/kstacksim/uaccess.h \
+	include/kstacksim/work.h
 nodist_kssinclude_HEADERS = include/kstacksim/version.h

@@ -105,6 +105,8 @@ static void tell_handler(struct leak *l, struct kss_machine *m, const struct kss
     if (softirq >= 0) {
         *handler = (uintptr_t)m->softirq[softirq].handler;
         kssi_text_print(&l->what, "softirq %d (%.24s)", softirq, m->softirq[softirq].name);
+    } else if (softirq == KSSI_LEAK_WORK) {
+        kssi_text_print(&l->what, "a work item");
     } else if (v == KSS_VEC_SYSCALL) {
         long a[6], nr = kssi_frame_arguments(tf, a);
         bool ok = nr >= 0 && nr < KSS_SYSCALLS;

@@ -140,6 +140,7 @@ int kssi_cpu_init(struct kssi_cpu *cpu)
     struct kss_machine *m = cpu->machine;
     size_t cache = m->config.kstack_cache;
     kssi_timers_init(cpu);
+    kssi_works_init(cpu);
     cpu->boot_context = aligned_alloc(64, (m->platform->context_size + 63) & ~(size_t)63);
     cpu->kstacks.low = calloc(cache + 1, sizeof(uintptr_t));
     cpu->ustacks.low = calloc(cache + 1, sizeof(uintptr_t));

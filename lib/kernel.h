@@ -7,7 +7,7 @@
  *   machine.tree_lock   process tree, ids, arenas, the CPUs' caches of stacks
  *   wait_queue.lock     the queue's sleepers
  *   machine.sched_lock  thread states, dispatch queues, timers, priorities
- * and, with none of these held, cpu.timers.lock.
+ * and, with none of these held, cpu.timers.lock and cpu.works.lock.
  * All are taken with interrupts off. sched_lock is held across a context switch: the thread that is
  * switched to releases it (kssi_switch_finish), so that nobody runs a thread whose context is not yet
  * saved. Interrupts between CPUs are raised with any of them held: raising takes no lock.
@@ -23,7 +23,7 @@
 #include "platform.h"
 #include <kstacksim/smp.h>
 #include <kstacksim/kthread.h>
-#include <kstacksim/timer.h>
+#include <kstacksim/work.h>
 
 #ifdef HAVE_CONFIG_H
 #include <config.h>
@@ -250,6 +250,17 @@ struct kssi_timers {
     uint64_t armed, expired, cancelled;
 };
 
+/* A CPU's work items: see work.c. */
+struct kssi_works {
+    struct kss_thread *worker;    /* NULL: none yet; machine.worker_lock */
+    struct kss_spinlock lock;
+    struct kss_work *first, *last;
+    struct kss_work *running;     /* whose function is under way */
+    uint64_t running_number, numbers; /* each that comes on the list has the next number */
+    uint64_t queued, done, cancelled;
+    struct kss_wait_queue more, flushed;
+};
+
 struct kssi_cpu {
     struct kss_machine *machine;
     unsigned index;
@@ -269,6 +280,7 @@ struct kssi_cpu {
     struct kss_thread *softirq_worker; /* NULL: there was no flood yet */
     struct kss_wait_queue softirq_more;
     struct kssi_timers timers;
+    struct kssi_works works;
     uintptr_t spare_stack;        /* a kernel stack for the next thread that has none */
     struct kssi_stack_cache kstacks, ustacks;
     struct kss_cpu_stats stats;
@@ -369,6 +381,8 @@ struct kss_machine {
     uint64_t kstack_allocs, kstack_hits, kstack_live;
     size_t deepest_task;          /* of the kernel stacks that were freed */
     uint64_t random_state;
+
+    struct kss_spinlock worker_lock; /* making workers for work items; outside all others */
 
     struct kss_spinlock report_lock; /* one CPU reports at a time; inside all others */
 
@@ -557,6 +571,9 @@ void kssi_requeue(struct kss_thread *t, void (*change)(struct kss_thread *t, voi
 /* ktimer.c */
 void kssi_timers_init(struct kssi_cpu *cpu);
 void kssi_timers_tick(struct kssi_cpu *cpu); /* hard irq */
+
+/* work.c */
+void kssi_works_init(struct kssi_cpu *cpu);
 
 /* timer.c */
 struct kss_thread *kssi_timer_first(struct kss_machine *m); /* sched_lock */
@@ -782,6 +799,7 @@ static inline bool kssi_atomic_kept(const struct kss_thread *t, const struct kss
                     (was->irqs_on & !irqs_on)));
 }
 /* Puts it back, and reports the handler of tf, or a softirq's, if that is not negative. */
+#define KSSI_LEAK_WORK (-2) /* for `softirq`: it was a work item */
 void kssi_report_leak(struct kss_thread *t, const struct kss_trap_frame *tf, int softirq, const struct kssi_atomic *was,
                       bool irqs_on);
 /* profile.c: where stacks are, at ticks and sleeps. m->profile is NULL when off. */

@@ -68,7 +68,8 @@ lib_libkernel_la_SOURCES = \
 	lib/uaccess.c \
 	lib/ustub.c \
 	lib/waitq.c \
-	lib/watchdog.c
+	lib/watchdog.c \
+	lib/work.c
 
 lib_LTLIBRARIES += libkstacksim.la
 libkstacksim_la_SOURCES =

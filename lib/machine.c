@@ -243,6 +243,7 @@ int kss_machine_create(struct kss_machine **out, const struct kss_config *config
     kss_spinlock_init(&m->sched_lock, "scheduler");
     kss_spinlock_init(&m->report_lock, "reports");
     kss_spinlock_init(&m->irq_lock, "IRQ lines");
+    kss_spinlock_init(&m->worker_lock, "workers");
     m->thread_size = ((sizeof(struct kss_thread) + 63) & ~(size_t)63) +
                      ((p->context_size + 63) & ~(size_t)63) +
                      ((config->sched->thread_data_size + 63) & ~(size_t)63);

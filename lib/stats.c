@@ -14,6 +14,9 @@ static struct kss_cpu_stats stats_of(struct kss_machine *m, unsigned cpu)
     s.timers_armed = c->timers.armed;
     s.timers_expired = c->timers.expired;
     s.timers_cancelled = c->timers.cancelled;
+    s.works_queued = c->works.queued;
+    s.works_done = c->works.done;
+    s.works_cancelled = c->works.cancelled;
     return s;
 }
 

@@ -405,6 +405,119 @@ START_TEST(wakes_whom_it_has_interrupted)
 }
 END_TEST
 
+/* ---- a flood: the worker -------------------------------------------------------------------------------- */
+
+static _Atomic bool flood_over, worker_asleep;
+static _Atomic uint64_t flood_runs, runs_by_worker;
+
+static void floods(void *arg)
+{
+    if (!kss_in_softirq() || kss_in_irq())
+        flood_over = true;
+    flood_runs++;
+    if (strncmp(kss_thread_name(kss_current()), "ksoftirqd/", 10) == 0)
+        runs_by_worker++;
+    if (!flood_over)
+        kss_softirq_raise((unsigned)(long)arg);
+}
+
+static long raise_two(void *arg)
+{
+    (void)arg;
+    return kss_softirq_raise(2);
+}
+
+static long look_for_worker(void *arg)
+{
+    static struct kss_thread_info_snapshot s[32];
+    int n = kss_threads(kss_machine_current(), s, 32), found = 0;
+    (void)arg;
+    for (int i = 0; i < n && i < 32; i++) {
+        if (strncmp(s[i].name, "ksoftirqd/", 10) != 0)
+            continue;
+        found++;
+        worker_asleep = s[i].state == KSS_THREAD_SLEEPING;
+    }
+    return found;
+}
+
+/* While the flood lasts, a process makes its calls, and the softirq runs on, in the worker too. */
+static long flooded_main(void *arg)
+{
+    struct kss_cpu_stats c;
+    uint64_t events = 0;
+    if (in_kernel(raise_two, arg) != 0)
+        return 1;
+    while (runs_by_worker < 20000) {
+        uint64_t before = runs_by_worker;
+        for (int i = 0; i < 100; i++)
+            events += kss_getpid() > 0;
+        if (before == runs_by_worker)
+            kss_yield();
+    }
+    if (events < 100 || in_kernel(look_for_worker, arg) < 1)
+        return 2;
+    flood_over = true;
+    while (!worker_asleep)
+        if (in_kernel(look_for_worker, arg) != 1 || kss_sleep(1) != 0)
+            return 3;
+    uint64_t runs = flood_runs;
+    for (int i = 0; i < 10; i++)
+        kss_sleep(1);
+    if (runs != flood_runs)
+        return 4;
+    flood_over = false; /* another one: the same worker wakes up */
+    if (in_kernel(raise_two, arg) != 0)
+        return 5;
+    while (runs_by_worker < 40000)
+        kss_yield();
+    flood_over = true;
+    if (in_kernel(look_for_worker, arg) < 1)
+        return 6;
+    struct kss_machine_stats s;
+    kss_machine_stats(machine, &s);
+    c = s.total;
+    return c.softirq_rounds < 10 || c.softirq_worker_rounds < 40000 ? 7 : 0;
+}
+
+START_TEST(flood_starves_nobody)
+{
+    struct kss_config c = test_config();
+    const char *cpus = getenv("KSS_TEST_CPUS");
+    c.tick_hz = _i & 1 ? 10000 : 250;
+    c.check_switches = false;
+    c.irq_stacks = _i & 2 ? KSS_IRQ_STACKS_PER_CPU : KSS_IRQ_STACKS_NONE;
+    c.cpus = cpus && atoi(cpus) > 0 ? (unsigned)atoi(cpus) : 1;
+    build(&c, isr_quiet);
+    request(2, floods);
+    flood_over = worker_asleep = false;
+    flood_runs = runs_by_worker = 0;
+    run(flooded_main);
+}
+END_TEST
+
+/* One that lasts until the machine ends. */
+static long leaves_a_flood(void *arg)
+{
+    long r = in_kernel(raise_two, arg);
+    while (runs_by_worker < 1000)
+        kss_yield();
+    return r;
+}
+
+START_TEST(flood_at_the_end)
+{
+    struct kss_config c = test_config();
+    c.tick_hz = _i ? 10000 : 250;
+    c.check_switches = false;
+    build(&c, isr_quiet);
+    request(2, floods);
+    flood_over = false;
+    runs_by_worker = 0;
+    run(leaves_a_flood);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("live_softirq");
@@ -413,6 +526,8 @@ static Suite *suite(void)
     tcase_add_loop_test(t, lowest_number_first, 0, 2);
     tcase_add_test(t, raised_again_while_running);
     tcase_add_loop_test(t, ten_rounds_an_interrupt, 0, 2);
+    tcase_add_loop_test(t, flood_starves_nobody, 0, 4);
+    tcase_add_loop_test(t, flood_at_the_end, 0, 2);
     tcase_add_loop_test(t, from_a_thread_at_once, 0, 2);
     tcase_add_loop_test(t, hard_irqs_interrupt_it, 0, 2);
     tcase_add_loop_test(t, no_preemption_in_the_middle, 0, 2);

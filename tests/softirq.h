@@ -42,7 +42,7 @@ static inline void build(const struct kss_config *c, kss_irq_fn isr)
     machine = test_machine(c);
     order[0] = '\0';
     ck_assert_int_eq(kss_irq_request(machine, LINE, isr, NULL, "line"), 0);
-    if (c->watchdog.hung_task_ns == 0)
+    if (c->watchdog.hung_task_ns == 0) /* quiet() */
         ck_assert_int_eq(kss_irq_mask(machine, KSS_LINE_TIMER), 0);
 }
 

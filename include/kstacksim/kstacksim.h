@@ -16,6 +16,7 @@
 #include <kstacksim/sync.h>
 #include <kstacksim/kthread.h>
 #include <kstacksim/timer.h>
+#include <kstacksim/work.h>
 #include <kstacksim/device.h>
 #include <kstacksim/uaccess.h>
 #include <kstacksim/trace.h>
