@@ -6,6 +6,7 @@ kssinclude_HEADERS = \
 	include/kstacksim/kstack.h \
 	include/kstacksim/kstacksim.h \
 	include/kstacksim/kthread.h \
+	include/kstacksim/locks.h \
 	include/kstacksim/machine.h \
 	include/kstacksim/picture.h \
 	include/kstacksim/process.h \

@@ -138,7 +138,7 @@ static void tell_locks(struct leak *l, struct kss_thread *t, unsigned before, ui
     bool first = true;
     while (t->locks_held > before) {
         unsigned n = t->locks_held - 1;
-        struct kssi_held h = n < KSSI_HELD_MAX ? t->held[n] : (struct kssi_held){ NULL, 0 };
+        struct kssi_held h = n < KSSI_HELD_MAX ? t->held[n] : (struct kssi_held){ NULL, 0, KSSI_HELD_SPIN };
         bool gone = h.lock && is_gone(h.lock, dead);
         snprintf(name, sizeof name, gone ? "a spinlock of its own stack frame" : "a spinlock");
         if (h.lock && !gone)

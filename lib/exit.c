@@ -84,6 +84,7 @@ void kssi_thread_exit(struct kss_thread *t, int status, long value)
     /* Where a fault left it queued: the entries are on the stack that goes. */
     while (t->waiters)
         kss_wait_finish(t->waiters);
+    kssi_mutexes_abandon(t);
     kssi_irq_disable();
     kssi_frames_gone(t->user_low, t->user_high);
     kss_spin_lock(&m->tree_lock);

@@ -5,7 +5,8 @@
  *
  * Lock order, outermost first:
  *   machine.tree_lock   process tree, ids, arenas, the CPUs' caches of stacks
- *   wait_queue.lock     the queue's sleepers
+ *   the mutexes' lock   who waits for which mutex, and inherits whose priority: see mutex.c; one for all
+ *   wait_queue.lock     the queue's sleepers; the same of semaphores, completions, condition variables
  *   machine.sched_lock  thread states, dispatch queues, timers, priorities
  * and, with none of these held, cpu.timers.lock and cpu.works.lock.
  * All are taken with interrupts off. sched_lock is held across a context switch: the thread that is
@@ -67,6 +68,7 @@ TAILQ_HEAD(kssi_thread_list, kss_thread);
 struct kssi_held {
     struct kss_spinlock *lock;
     uintptr_t pc; /* where the call that took it returns to */
+    enum kssi_held_as { KSSI_HELD_SPIN, KSSI_HELD_READ, KSSI_HELD_WRITE } as; /* the others: `lock` is a kss_rwlock's */
 };
 #define KSSI_HELD_MAX 16 /* deeper ones are only counted */
 
@@ -112,6 +114,7 @@ struct kss_thread {
     uintptr_t irqs_off_at;       /* where interrupts were turned off; 0: since the last entry by its gate */
     uintptr_t preempt_off_at;    /* where preempt_count left 0 */
     struct kss_waiter *waiters;  /* where it is queued, innermost first */
+    struct kss_mutex *mutexes;   /* that it holds, the last one first */
     char error[KSSI_ERROR_MAX];  /* kss_last_error() */
 
     /* sched_lock */
@@ -124,7 +127,7 @@ struct kss_thread {
     bool on_cpu;                 /* its context is in the CPU, not in memory */
     bool context_saved;          /* `context` holds where to resume */
     bool queued;                 /* the class has it as runnable and waiting */
-    int priority;
+    int priority;                /* the mutexes' lock too, to write it */
     unsigned weight;
     uint64_t slice_ns;
     struct kssi_dsq_link dsq;
@@ -138,6 +141,14 @@ struct kss_thread {
     uint64_t timer_order;
     bool timer_armed;
     RB_ENTRY(kss_thread) timer;
+
+    /* the mutexes' lock: see mutex.c */
+    int base_priority;           /* its own; `priority` is at least that */
+    struct kss_mutex *waited_for; /* those it holds that others wait for */
+
+    struct kssi_sleeper *blocked; /* what it waits for, if that is a mutex */
+
+    struct kssi_sleeper *sleeper; /* its own: where it sleeps on any lock; for the end of the machine */
 
     /* tree_lock */
     long exit_value;
@@ -272,6 +283,7 @@ struct kssi_cpu {
     _Atomic bool call_due;        /* a KSS_LINE_CALL is on its way */
     struct kss_thread *idle;
     void *boot_context;           /* the host thread's own stack */
+    unsigned pauses;              /* of the wait for a lock that goes on; interrupts off */
     unsigned irq_depth;           /* hard irq handlers under way */
     _Atomic uint64_t handling;    /* whose: a bit for each line; own CPU, read by kss_irq_free() */
     unsigned handled_stopping;    /* interrupts since the machine was to stop */
@@ -450,13 +462,24 @@ static inline void kssi_ti_clear(struct kss_thread_info *ti, uint32_t bit)
         __atomic_and_fetch(&ti->flags, ~bit, __ATOMIC_SEQ_CST);
 }
 
+/* A statistic that one writes at a time, and anybody may read. */
+static inline void kssi_count(uint64_t *n, uint64_t by)
+{
+    __atomic_store_n(n, *n + by, __ATOMIC_RELAXED);
+}
+
+/* spinlock.c: takes a lock that somebody has. self: NULL on a host thread. */
+void kssi_lock_contended(struct kss_spinlock *lock, const struct kss_thread *self);
+/* One pause of a loop whose pauses *n counts: now and then a long one. */
+void kssi_spin_pause(unsigned *n);
+
 /* A spinlock where interrupts are off already and the current thread is known. */
 static inline void kssi_lock(struct kss_spinlock *lock, const struct kss_thread *self)
 {
-    while (unlikely(__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE)))
-        while (__atomic_load_n(&lock->locked, __ATOMIC_RELAXED))
-            kssi_relax();
+    if (unlikely(__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE)))
+        kssi_lock_contended(lock, self);
     lock->holder = self;
+    kssi_count(&lock->taken, 1);
 }
 
 static inline void kssi_unlock(struct kss_spinlock *lock)
@@ -578,6 +601,10 @@ void kssi_works_init(struct kssi_cpu *cpu);
 /* timer.c */
 struct kss_thread *kssi_timer_first(struct kss_machine *m); /* sched_lock */
 void kssi_timer_disarm(struct kss_thread *t);               /* sched_lock */
+/* Makes the caller SLEEPING, until kssi_wake() or a time of kssi_now(), UINT64_MAX: none. Then it calls
+   kss_wait_sleep(). -EINTR: it stays RUNNING, since it is killable and was killed. */
+int kssi_sleep_begin(const char *channel, bool killable, uint64_t until);
+void kssi_sleep_end(void); /* after it: it waits for nothing any more */
 void kssi_timer_expire(struct kss_machine *m);          /* hard irq */
 long kssi_sleep_until(uint64_t at);
 
@@ -774,6 +801,21 @@ void kssi_lock_name(const struct kss_spinlock *lock, char *out, size_t size);
 uintptr_t kssi_lock_place(const struct kss_thread *t, const struct kss_spinlock *lock);
 /* Takes the innermost lock away from its holder; its memory is let alone if `touch` is false. */
 void kssi_lock_take_away(struct kss_thread *t, bool touch);
+
+/* A lock of another kind that has a spinlock in it, to be known by: what the thread holds, and where it took it. */
+void kssi_lock_note(struct kss_thread *self, struct kss_spinlock *lock, uintptr_t pc, enum kssi_held_as as);
+void kssi_lock_forget(struct kss_thread *self, const struct kss_spinlock *lock);
+bool kssi_lock_initialised(const struct kss_spinlock *lock, struct kss_thread *self, const char *verb, uintptr_t pc);
+void kssi_report_recursion(const struct kss_spinlock *lock, const struct kss_thread *self, bool for_sure);
+void kssi_report_lock_misuse(const struct kss_thread *self, const char *what, uintptr_t place, const char *place_what);
+void kssi_rwlock_take_away(struct kss_spinlock *lock, enum kssi_held_as as);
+void kssi_lock_stats(const struct kss_spinlock *lock, struct kss_lock_stats *out);
+
+/* mutex.c */
+void kssi_set_base_priority(struct kss_thread *t, int priority);
+void kssi_mutexes_abandon(struct kss_thread *t); /* it ends: the next who takes one hears of it */
+/* sleeper.c: the machine has ended; its threads' places in locks that outlive it. */
+void kssi_locks_clear(struct kss_machine *m);
 
 int kssi_lockdep_init(struct kss_machine *m);
 void kssi_lockdep_fini(struct kss_machine *m);

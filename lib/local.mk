@@ -8,9 +8,13 @@ lib_libkernel_la_SOURCES = \
 	lib/picture.h \
 	lib/sanitizer.h \
 	lib/sched_class.h \
+	lib/sleeper.h \
 	lib/arena.c \
 	lib/atomic.c \
+	lib/bitmap.c \
 	lib/check.c \
+	lib/completion.c \
+	lib/condvar.c \
 	lib/console_driver.c \
 	lib/cpu.c \
 	lib/disk_driver.c \
@@ -33,7 +37,9 @@ lib_libkernel_la_SOURCES = \
 	lib/kview.c \
 	lib/lockdep.c \
 	lib/machine.c \
+	lib/mutex.c \
 	lib/narrate.c \
+	lib/percpu.c \
 	lib/picture.c \
 	lib/picture_layout.c \
 	lib/picture_of.c \
@@ -47,6 +53,7 @@ lib_libkernel_la_SOURCES = \
 	lib/report_json.c \
 	lib/report_kinds.c \
 	lib/report_text.c \
+	lib/rwlock.c \
 	lib/runqueue.c \
 	lib/ipi.c \
 	lib/hotplug.c \
@@ -56,6 +63,9 @@ lib_libkernel_la_SOURCES = \
 	lib/sched_guard.c \
 	lib/sched_priority.c \
 	lib/sched_rr.c \
+	lib/semaphore.c \
+	lib/seqlock.c \
+	lib/sleeper.c \
 	lib/softirq.c \
 	lib/spinlock.c \
 	lib/stats.c \

@@ -216,7 +216,7 @@ void kssi_lockdep_check(struct kss_thread *self, struct kss_spinlock *lock, uint
 {
     struct kssi_lockdep *d = self->machine->lockdep;
     unsigned n = self->locks_held < KSSI_HELD_MAX ? self->locks_held : KSSI_HELD_MAX;
-    struct kssi_held sched = { &self->machine->sched_lock, 0 };
+    struct kssi_held sched = { &self->machine->sched_lock, 0, KSSI_HELD_SPIN };
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct finding found;
     bool circle = false;

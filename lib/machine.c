@@ -307,6 +307,7 @@ int kss_machine_run(struct kss_machine *m, kss_user_fn fn, void *arg, int *statu
     m->main_arg = arg;
     m->trace_on = m->config.trace;
     int r = result_of(m, m->platform->run(m), status);
+    kssi_locks_clear(m);
     m->life = KSSI_ENDED; /* last: another thread may destroy it from here on */
     return r;
 }

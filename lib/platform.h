@@ -69,6 +69,8 @@ size_t kssi_user_copy(void *to, const void *from, size_t n);
 void kssi_call_on_stack(uintptr_t top, void (*fn)(void *), void *arg);
 /* Pauses in a spin loop. */
 void kssi_relax(void);
+/* The same, after many of them: what is waited for may need this host core. Leaves the host's errno as it is. */
+void kssi_relax_long(void);
 /* The host's errno of this CPU; not inlined, like kssi_this_cpu(). */
 int kssi_host_errno(void);
 void kssi_set_host_errno(int value);

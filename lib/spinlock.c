@@ -49,7 +49,7 @@ static void drop_slow(struct kss_thread *t, const struct kss_spinlock *lock)
     for (; at + 1 < n; at++)
         t->held[at] = t->held[at + 1];
     if (t->locks_held > KSSI_HELD_MAX && at < n)
-        t->held[n - 1] = (struct kssi_held){ NULL, 0 };
+        t->held[n - 1] = (struct kssi_held){ NULL, 0, KSSI_HELD_SPIN };
     t->locks_held--;
 }
 
@@ -62,17 +62,33 @@ static inline void drop(struct kss_thread *t, const struct kss_spinlock *lock)
         drop_slow(t, lock);
 }
 
+void kssi_lock_note(struct kss_thread *self, struct kss_spinlock *lock, uintptr_t pc, enum kssi_held_as as)
+{
+    unsigned n = self->locks_held++;
+    if (likely(n < KSSI_HELD_MAX))
+        self->held[n] = (struct kssi_held){ lock, pc, as };
+}
+
+void kssi_lock_forget(struct kss_thread *self, const struct kss_spinlock *lock)
+{
+    drop(self, lock);
+}
+
 void kssi_lock_take_away(struct kss_thread *t, bool touch)
 {
     unsigned n = --t->locks_held;
     struct kss_spinlock *lock = n < KSSI_HELD_MAX ? t->held[n].lock : NULL;
-    if (touch && lock && lock->holder == t)
+    if (!touch || !lock)
+        return;
+    if (t->held[n].as != KSSI_HELD_SPIN)
+        kssi_rwlock_take_away(lock, t->held[n].as);
+    else if (lock->holder == t)
         kssi_unlock(lock);
 }
 
 /* ---- misuse -------------------------------------------------------------------------------------- */
 
-static void report_misuse(const struct kss_thread *self, const char *what, uintptr_t place, const char *place_what)
+void kssi_report_lock_misuse(const struct kss_thread *self, const char *what, uintptr_t place, const char *place_what)
 {
     char message[240];
     snprintf(message, sizeof message, "thread %d (%s) %s", self->tid, self->name, what);
@@ -94,21 +110,31 @@ static bool report_no_lock(struct kss_spinlock *lock, const struct kss_thread *s
         snprintf(what, sizeof what, "%s a spinlock that is NULL", verb);
     else
         snprintf(what, sizeof what, "%s an uninitialised spinlock at %p", verb, (void *)lock);
-    report_misuse(self, what, pc, place_what);
+    kssi_report_lock_misuse(self, what, pc, place_what);
     kss_spinlock_init(lock, NULL);
     return lock != NULL;
 }
 
-static void report_recursion(const struct kss_spinlock *lock, const struct kss_thread *self)
+void kssi_report_recursion(const struct kss_spinlock *lock, const struct kss_thread *self, bool for_sure)
 {
     char message[240], name[64];
     kssi_lock_name(lock, name, sizeof name);
     snprintf(message, sizeof message, "thread %d (%s) waits for itself: it takes %s%s, which it holds", self->tid,
              self->name, name, kssi_this_cpu()->irq_depth ? " in an interrupt handler" : "");
     struct kssi_fault f = { .kind = KSS_REPORT_LOCK_ORDER, .message = message,
-                            .must_stop = "it would wait for ever, and nobody would release the lock",
+                            .must_stop = for_sure ? "it would wait for ever, and nobody would release the lock" : NULL,
                             .place = kssi_lock_place(self, lock), .place_what = "it took the lock first" };
-    kssi_fault(&f, 0);
+    kssi_fault(&f, for_sure ? 0 : KSS_KILLED + 1);
+}
+
+bool kssi_lock_initialised(const struct kss_spinlock *lock, struct kss_thread *self, const char *verb, uintptr_t pc)
+{
+    char what[120];
+    if (initialised(lock))
+        return true;
+    snprintf(what, sizeof what, lock ? "%s an uninitialised lock at %p" : "%s a lock that is NULL", verb, (const void *)lock);
+    kssi_report_lock_misuse(self, what, pc, "it was to be done");
+    return false;
 }
 
 /* Released by one who does not have it. The lock stays as it is. */
@@ -119,27 +145,53 @@ static void report_not_holder(const struct kss_spinlock *lock, const struct kss_
     kssi_lock_name(lock, name, sizeof name);
     if (!__atomic_load_n(&lock->locked, __ATOMIC_RELAXED)) {
         snprintf(what, sizeof what, "releases %s, which nobody holds", name);
-        report_misuse(self, what, pc, "it was to be released");
+        kssi_report_lock_misuse(self, what, pc, "it was to be released");
     } else if (h && !kssi_thread_machine(h)) {
         snprintf(what, sizeof what, "releases %s, whose holder is gone", name);
-        report_misuse(self, what, pc, "it was to be released");
+        kssi_report_lock_misuse(self, what, pc, "it was to be released");
     } else if (!h) {
         snprintf(what, sizeof what, "releases %s, which a host thread holds", name);
-        report_misuse(self, what, pc, "it was to be released");
+        kssi_report_lock_misuse(self, what, pc, "it was to be released");
     } else {
         snprintf(what, sizeof what, "releases %s, which thread %d (%s)%s holds", name, h->tid, h->name,
                  h->machine == self->machine ? "" : " of another machine");
-        report_misuse(self, what, kssi_lock_place(h, lock), "its holder took it");
+        kssi_report_lock_misuse(self, what, kssi_lock_place(h, lock), "its holder took it");
     }
 }
 
 /* ---- taking and releasing ------------------------------------------------------------------------ */
 
-static inline void spin(struct kss_spinlock *lock)
+#define SHORT_PAUSES 64 /* some microseconds, between two chances for the host thread that has what is waited for */
+
+void kssi_spin_pause(unsigned *n)
 {
-    while (unlikely(__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE)))
+    if (++*n % SHORT_PAUSES)
+        kssi_relax();
+    else
+        kssi_relax_long();
+}
+
+__attribute__((cold, noinline)) void kssi_lock_contended(struct kss_spinlock *lock, const struct kss_thread *self)
+{
+    struct kss_machine *m = self ? self->machine : NULL;
+    uint64_t start = m ? m->platform->account_clock(m) : 0, end;
+    unsigned pauses = 0;
+    do {
         while (__atomic_load_n(&lock->locked, __ATOMIC_RELAXED))
-            kssi_relax();
+            kssi_spin_pause(&pauses);
+    } while (__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE));
+    end = m ? m->platform->account_clock(m) : 0;
+    kssi_count(&lock->contended, 1);
+    kssi_count(&lock->spins, pauses);
+    kssi_count(&lock->spin_ns, end > start ? end - start : 0);
+}
+
+static inline void spin(struct kss_spinlock *lock, const struct kss_thread *self)
+{
+    if (unlikely(__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE)))
+        kssi_lock_contended(lock, self);
+    lock->holder = self;
+    kssi_count(&lock->taken, 1);
 }
 
 /* A host thread, while no CPU runs: there is nobody to exclude but other host threads. */
@@ -151,8 +203,7 @@ static void lock_on_host(struct kss_spinlock *lock)
     }
     if (!initialised(lock))
         kss_spinlock_init(lock, NULL);
-    spin(lock);
-    lock->holder = NULL;
+    spin(lock, NULL);
 }
 
 bool kss_spin_lock(struct kss_spinlock *lock)
@@ -168,17 +219,52 @@ bool kss_spin_lock(struct kss_spinlock *lock)
     if (unlikely(!initialised(lock)) && !report_no_lock(lock, self, "takes", pc, "it was to be taken"))
         return on;
     if (unlikely(lock->holder == self))
-        report_recursion(lock, self);
+        kssi_report_recursion(lock, self, true);
     if (unlikely(self->machine->lockdep != NULL))
         kssi_lockdep_check(self, lock, pc);
-    spin(lock);
-    lock->holder = self;
+    spin(lock, self);
     if (on)
         self->irqs_off_at = pc;
     unsigned n = self->locks_held++;
     if (likely(n < KSSI_HELD_MAX))
-        self->held[n] = (struct kssi_held){ lock, pc };
+        self->held[n] = (struct kssi_held){ lock, pc, KSSI_HELD_SPIN };
     return on;
+}
+
+static bool try_once(struct kss_spinlock *lock, const struct kss_thread *self)
+{
+    if (__atomic_load_n(&lock->locked, __ATOMIC_RELAXED) || __atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE))
+        return false;
+    lock->holder = self;
+    kssi_count(&lock->taken, 1);
+    return true;
+}
+
+bool kss_spin_trylock(struct kss_spinlock *lock, bool *irqs_were_on)
+{
+    uintptr_t pc = (uintptr_t)__builtin_return_address(0);
+    if (irqs_were_on)
+        *irqs_were_on = false;
+    if (unlikely(kssi_cpu_mode() != KSS_MODE_KERNEL)) {
+        kssi_require_kernel();
+        return initialised(lock) && irqs_were_on && try_once(lock, NULL);
+    }
+    if (unlikely(!irqs_were_on)) {
+        kssi_error(-EINVAL, "kss_spin_trylock(): no place for whether interrupts were on");
+        return false;
+    }
+    bool on = kssi_irq_save();
+    struct kss_thread *self = kssi_current();
+    if ((unlikely(!initialised(lock)) && !report_no_lock(lock, self, "takes", pc, "it was to be taken")) ||
+        !try_once(lock, self)) {
+        kssi_irq_restore(on);
+        return false;
+    }
+    if (on)
+        self->irqs_off_at = pc;
+    kssi_lock_note(self, lock, pc, KSSI_HELD_SPIN);
+    *irqs_were_on = on;
+    return true;
 }
 
 /* Interrupts are what the caller asked for, whether it had the lock or not. */
@@ -209,4 +295,23 @@ void kss_spin_unlock(struct kss_spinlock *lock, bool irqs_were_on)
     kssi_unlock(lock);
     if (irqs_were_on)
         kssi_irq_enable();
+}
+
+/* ---- statistics ---------------------------------------------------------------------------------- */
+
+void kssi_lock_stats(const struct kss_spinlock *lock, struct kss_lock_stats *out)
+{
+    out->taken = __atomic_load_n(&lock->taken, __ATOMIC_RELAXED);
+    out->contended = __atomic_load_n(&lock->contended, __ATOMIC_RELAXED);
+    out->spins = __atomic_load_n(&lock->spins, __ATOMIC_RELAXED);
+    out->wait_ns = __atomic_load_n(&lock->spin_ns, __ATOMIC_RELAXED);
+}
+
+int kss_spin_stats(const struct kss_spinlock *lock, struct kss_lock_stats *stats)
+{
+    if (!initialised(lock) || !stats)
+        return kssi_error(-EINVAL, !stats ? "no place for a lock's statistics"
+                                   : lock ? "the spinlock was never initialised" : "the spinlock is NULL");
+    kssi_lock_stats(lock, stats);
+    return 0;
 }

@@ -166,11 +166,11 @@ static long with_thread(long tid, int *set, bool relative)
     if (!t) {
         r = kssi_error(-ESRCH, "there is no thread %ld", tid);
     } else {
-        long p = t->priority;
+        long p = t->base_priority;
         if (set) {
             p = relative ? p + *set : *set;
             p = p < 1 ? 1 : p > KSS_PRIO_MAX ? KSS_PRIO_MAX : p;
-            kssi_sched_set_priority(t, (int)p);
+            kssi_set_base_priority(t, (int)p);
         }
         r = p;
     }

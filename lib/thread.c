@@ -138,7 +138,8 @@ static void init_fields(struct kss_thread *t, struct kss_machine *m, const struc
     t->allowed = parent ? parent->allowed : kss_cpumask_all(m->cpus);
     t->pinned = parent && parent->pinned;
     t->cpu = t->ran_on = parent ? parent->cpu : 0;
-    t->priority = attr && attr->priority ? attr->priority : parent ? parent->priority : KSS_PRIO_DEFAULT;
+    t->priority = attr && attr->priority ? attr->priority : parent ? parent->base_priority : KSS_PRIO_DEFAULT;
+    t->base_priority = t->priority;
     t->kstack_want = attr && attr->kstack_size ? attr->kstack_size : m->config.kstack_size;
     t->canary = kssi_random(m) & ~(uint64_t)0xff; /* a zero byte: no string copy writes it */
     t->slice_ns = m->config.timeslice_ns;

@@ -44,6 +44,54 @@ void kssi_timer_disarm(struct kss_thread *t)
     note_next(t->machine);
 }
 
+int kssi_sleep_begin(const char *channel, bool killable, uint64_t until)
+{
+    struct kss_thread *t = kssi_current();
+    struct kss_machine *m = t->machine;
+    bool on = kss_spin_lock(&m->sched_lock);
+    /* Under the lock: a kill that comes before it is seen here, one that comes after it finds a sleeper to wake. */
+    bool killed = killable && (__atomic_load_n(&t->ti->flags, __ATOMIC_RELAXED) & KSS_TI_KILLED);
+    if (!killed) {
+        kssi_set_state(t, KSS_THREAD_SLEEPING);
+        t->wait_channel = channel;
+        t->unkillable = !killable;
+        if (until != UINT64_MAX)
+            arm(t, until);
+    }
+    kss_spin_unlock(&m->sched_lock, on);
+    return killed ? -EINTR : 0;
+}
+
+void kssi_sleep_end(void)
+{
+    struct kss_thread *t = kssi_current();
+    bool on = kss_spin_lock(&t->machine->sched_lock);
+    t->wait_channel = NULL;
+    t->unkillable = false;
+    kss_spin_unlock(&t->machine->sched_lock, on);
+}
+
+int kss_wait_sleep_until(uint64_t when)
+{
+    if (!kssi_require_kernel())
+        return kssi_error(-EPERM, "only threads of a simulated CPU sleep");
+    struct kss_thread *t = kssi_current();
+    struct kss_machine *m = t->machine;
+    bool on = kss_spin_lock(&m->sched_lock);
+    /* Woken since kss_wait_prepare(), or preempted, it is RUNNING; nobody may find it in the timer tree then. */
+    if (t->state == KSS_THREAD_SLEEPING && when != UINT64_MAX && !t->timer_armed)
+        arm(t, when);
+    kss_spin_unlock(&m->sched_lock, on);
+    kss_wait_sleep();
+    return kssi_now(m) >= when ? -ETIMEDOUT : 0;
+}
+
+uint64_t kss_deadline(uint64_t ns)
+{
+    uint64_t now = kss_sched_clock();
+    return ns > UINT64_MAX - now ? UINT64_MAX : now + ns;
+}
+
 long kssi_sleep_until(uint64_t at)
 {
     struct kss_thread *t = kssi_current();

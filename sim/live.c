@@ -4,6 +4,7 @@
 #include "hw.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -45,6 +46,12 @@ __attribute__((noinline)) void kssi_set_host_errno(int value)
 {
     __asm__ volatile("");
     errno = value;
+}
+
+/* It never fails, so that errno stays. */
+void kssi_relax_long(void)
+{
+    sched_yield();
 }
 
 static struct kssi_hw_machine *hw_of(struct kss_machine *m)

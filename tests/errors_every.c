@@ -15,6 +15,8 @@ struct args {
     struct kss_thread *t;
     struct kss_trap_frame *tf;
     struct kss_spinlock *lock;
+    struct kss_rwlock *rwlock;
+    struct kss_seqlock *seqlock;
     unsigned u;
     int i;
     uint64_t q;
@@ -46,6 +48,35 @@ static long with_kss_spin_unlock(struct kss_spinlock *lock)
 {
     bool on = kss_spin_lock(lock);
     kss_spin_unlock(lock, on);
+    return 0;
+}
+
+static long with_kss_spin_trylock(struct kss_spinlock *lock)
+{
+    bool on;
+    if (kss_spin_trylock(lock, &on))
+        kss_spin_unlock(lock, on);
+    return 0;
+}
+
+static long with_kss_read_unlock(struct kss_rwlock *lock)
+{
+    bool on = kss_read_lock(lock);
+    kss_read_unlock(lock, on);
+    return 0;
+}
+
+static long with_kss_write_unlock(struct kss_rwlock *lock)
+{
+    bool on = kss_write_lock(lock);
+    kss_write_unlock(lock, on);
+    return 0;
+}
+
+static long with_kss_seq_write_end(struct kss_seqlock *lock)
+{
+    bool on = kss_seq_write_begin(lock);
+    kss_seq_write_end(lock, on);
     return 0;
 }
 
@@ -117,6 +148,8 @@ static struct kss_machine *machine_to_see(const struct kss_config *c)
 static void make_sets(void)
 {
     static struct kss_spinlock lock = KSS_SPINLOCK_INIT("every");
+    static struct kss_rwlock rwlock = KSS_RWLOCK_INIT("every");
+    static struct kss_seqlock seqlock = KSS_SEQLOCK_INIT("every");
     static _Alignas(64) char zeros[65536];
     struct kss_config c = test_config();
     other = machine_to_see(&c);
@@ -135,6 +168,8 @@ static void make_sets(void)
     sets[WILD] = (struct args){ .m = (void *)gone, .t = (void *)gone, .tf = (void *)gone };
     for (int s = 0; s < SETS; s++) {
         sets[s].lock = &lock;
+        sets[s].rwlock = &rwlock;
+        sets[s].seqlock = &seqlock;
         sets[s].u = s ? UINT_MAX : 0;
         sets[s].i = s ? -1 : 0;
         sets[s].q = s ? UINT64_MAX : 0;

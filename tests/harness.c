@@ -81,6 +81,17 @@ bool test_can_protect(void)
     return r == 0;
 }
 
+void test_stress(struct kss_config *config)
+{
+    const char *wanted = getenv("KSS_TEST_CPUS");
+    struct kss_machine *m = NULL;
+    config->cpus = wanted ? (unsigned)strtoul(wanted, NULL, 10) : 1;
+    if (kss_machine_create(&m, config) < 0)
+        config->cpus = 1;
+    kss_machine_destroy(m);
+    config->tick_hz = config->cpus <= 2 ? 10000 : 20000 / config->cpus < 100 ? 100 : 20000 / config->cpus;
+}
+
 struct kss_machine *test_machine(const struct kss_config *config)
 {
     struct kss_machine *m = NULL;

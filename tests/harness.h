@@ -54,6 +54,8 @@ extern int report_count;
 struct kss_config test_config(void);
 /* Kernel stacks can be closed by mprotect on this host; where not, the library has said why. */
 bool test_can_protect(void);
+/* As many CPUs as KSS_TEST_CPUS says (1), if this host can; at 10 kHz for one of them. */
+void test_stress(struct kss_config *config);
 struct kss_machine *test_machine(const struct kss_config *config);
 /* Runs fn(arg) as the first process; asserts that the run and the invariants are good. Returns its
    wait status. */

@@ -3,7 +3,7 @@
 # Installs what is missing on Debian 12, through apt-get, with sudo where not root.
 # usage: packages.sh build | check
 set -e
-build="gcc libc6-dev make autoconf automake libtool pkg-config libunwind-dev libbsd-dev libsmartcols-dev libjansson-dev systemtap-sdt-dev"
+build="gcc libc6-dev make autoconf automake libtool pkg-config libunwind-dev libbsd-dev libck-dev libsmartcols-dev libjansson-dev systemtap-sdt-dev"
 check="check mandoc gdb clang g++ shellcheck xz-utils python3-minimal libxml2-utils"
 want=$build
 [ "${1:-build}" = check ] && want="$build $check"

@@ -5,6 +5,7 @@
 
 #include <kstacksim/common.h>
 #include <kstacksim/version.h>
+#include <kstacksim/locks.h>
 #include <kstacksim/machine.h>
 #include <kstacksim/process.h>
 #include <kstacksim/kstack.h>
