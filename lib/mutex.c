@@ -135,11 +135,11 @@ static bool closes_circle(const struct kss_mutex *m, const struct kss_thread *se
                     m->name ? m->name : "?");
     while (t && t != self && t->blocked) {
         m = t->blocked->mutex;
-        kssi_text_print(&text, ", which thread %d (%.20s) has, which waits for mutex \"%.20s\"", t->tid, t->name,
+        kssi_text_print(&text, " of thread %d (%.20s), which waits for mutex \"%.20s\"", t->tid, t->name,
                         m->name ? m->name : "?");
         t = thread_of(m->owner);
     }
-    kssi_text_print(&text, ", which it has");
+    kssi_text_print(&text, ", its own");
     return t == self;
 }
 
