@@ -2,6 +2,7 @@ kssincludedir = $(includedir)/kstacksim
 kssinclude_HEADERS = \
 	include/kstacksim/common.h \
 	include/kstacksim/device.h \
+	include/kstacksim/host.h \
 	include/kstacksim/irq.h \
 	include/kstacksim/kstack.h \
 	include/kstacksim/kstacksim.h \

@@ -32,8 +32,9 @@ void kssi_on_resched(unsigned line, void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     (void)arg;
-    cpu->stats.reschedules++;
-    atomic_store(&cpu->resched_sent, false); /* before: one that is sent from here on comes once more */
+    /* Before: one that is sent from here on comes once more. Not sent: the CPU's own, see host.c. */
+    if (atomic_exchange(&cpu->resched_sent, false))
+        cpu->stats.reschedules++;
     kssi_set_need_resched(cpu->current);
     kss_irq_eoi(line);
 }

@@ -109,6 +109,8 @@ struct kss_thread {
     unsigned nesting;            /* live trap frames */
     size_t high_water;           /* kept when the stack is gone */
     uint64_t syscalls;
+    uint32_t host_depth;         /* host regions, while it does not run */
+    uint32_t host_leaves;        /* how often it gave up the CPU, for kssi_host_leaving() */
     unsigned locks_held;         /* by kss_spin_lock(); a fault with one held can't be survived */
     struct kssi_held held[KSSI_HELD_MAX]; /* the first of them, outermost first */
     uintptr_t irqs_off_at;       /* where interrupts were turned off; 0: since the last entry by its gate */
@@ -302,6 +304,12 @@ struct kssi_cpu {
     void *class_data;
     struct kssi_class_op *op;     /* under guard: what goes on; NULL: the class is the library's own */
     bool in_class_op;
+    struct kssi_host_held {       /* interrupts off: see host.c */
+        uint64_t since;           /* a preemption is held back; 0: none is */
+        uint64_t retry_ns;
+        bool region;
+    } host_held;
+    struct kss_host_stats host;   /* of these, the platform has the interrupts */
     struct kssi_histogram *to_handler[KSS_IRQ_LINES], *handler[KSS_IRQ_LINES];
     bool halted;
     struct kssi_storm storm;
@@ -597,6 +605,11 @@ void kssi_timers_tick(struct kssi_cpu *cpu); /* hard irq */
 
 /* work.c */
 void kssi_works_init(struct kssi_cpu *cpu);
+/* host.c: threads are not switched away from while libc's frames are live on their stacks. Interrupts off. */
+bool kssi_host_holds(struct kss_thread *t, const struct kss_trap_frame *tf); /* the current one; tf NULL: from here */
+void kssi_host_leaving(struct kss_thread *t); /* it sleeps or yields: reports if it may not */
+void kssi_host_switch(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_thread *next, bool exits);
+void kssi_host_held_over(struct kssi_cpu *cpu);
 
 /* timer.c */
 struct kss_thread *kssi_timer_first(struct kss_machine *m); /* sched_lock */

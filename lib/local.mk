@@ -26,6 +26,7 @@ lib_libkernel_la_SOURCES = \
 	lib/file.c \
 	lib/handle.c \
 	lib/histogram.c \
+	lib/host.c \
 	lib/irq.c \
 	lib/irq_route.c \
 	lib/irq_storm.c \

@@ -39,6 +39,24 @@ struct kssi_cpu_stacks {
     uint8_t vector_busy[KSSI_VECTOR_STACKS]; /* a frame is live on it */
     unsigned triple_vector; /* of a triple fault: what came, and where */
     uintptr_t triple_pc;
+    volatile uint32_t *host_depth; /* host regions that the running thread is in; set when the CPU boots */
+};
+
+/* Where libc's frames could be, for platform.host_scan(). */
+struct kssi_host_look {
+    const struct kss_trap_frame *tf; /* the innermost; NULL: none */
+    uintptr_t sp;                    /* kernel code without a trap frame of its own: where it stands; 0: it has one */
+    struct kssi_range task, user;    /* the thread's stacks */
+};
+enum kssi_host_words {
+    KSSI_HOST_WORDS_NONE,
+    KSSI_HOST_WORDS_SOME, /* one that may be a return address into libc: up to platform.host_walk() */
+    KSSI_HOST_WORDS_SURE  /* libc was interrupted itself, at farthest->low */
+};
+enum kssi_host_verdict {
+    KSSI_HOST_FREE,
+    KSSI_HOST_LIVE,
+    KSSI_HOST_UNKNOWN /* the walk has ended before it came to the farthest word */
 };
 
 /* Interrupt flag. Enabling delivers what is pending before it returns. */
@@ -67,6 +85,11 @@ int kssi_syscall_entry(void);
 size_t kssi_user_copy(void *to, const void *from, size_t n);
 /* Calls fn(arg) with the stack pointer at top, and comes back to the stack in use. */
 void kssi_call_on_stack(uintptr_t top, void (*fn)(void *), void *arg);
+/* Host regions of the running thread, in either mode of a CPU: see entry_x86_64.S. */
+void kssi_host_enter(void);
+int kssi_host_leave(void);
+/* After a region: what was held back comes now. */
+void kssi_host_release(void);
 /* Pauses in a spin loop. */
 void kssi_relax(void);
 /* The same, after many of them: what is waited for may need this host core. Leaves the host's errno as it is. */
@@ -183,6 +206,14 @@ struct kssi_platform {
     bool (*symbol)(uintptr_t pc, char *name, size_t size, uint64_t *offset);
 
     bool (*in_host_code)(uintptr_t pc); /* libc and its like, which must not be preempted */
+    /* Are frames of theirs live on the stacks of the running thread? Interrupts off. The scan looks at words, and
+       gives the farthest that it found, with the end of its stack; the walk by unwind tables decides. pc: where in
+       libc. The walk may fault, and uses some KiB of stack. */
+    enum kssi_host_words (*host_scan)(const struct kssi_host_look *look, struct kssi_range *farthest);
+    enum kssi_host_verdict (*host_walk)(const struct kss_trap_frame *tf, struct kssi_range farthest, uintptr_t *pc);
+    void (*host_look_again)(uint64_t ns);     /* has KSS_LINE_RESCHED raised on this CPU in about that time */
+    void (*host_load_depth)(uint32_t depth);  /* the regions of the thread that is switched to */
+    void (*host_waits)(struct kss_machine *m, unsigned cpu, struct kss_host_stats *s); /* adds this CPU's */
 
     /* Interrupt placement: see kss_placement_start(). */
     int (*placement_start)(unsigned line, uint64_t steps);

@@ -21,8 +21,12 @@ void kss_preempt_enable(void)
     /* An interrupt between the two lines may preempt right here: then the flag is clear below. */
     ti->preempt_count--;
     if (unlikely(ti->preempt_count == 0 && (ti->flags & KSS_TI_NEED_RESCHED)) && kssi_irqs_on() &&
-        !t->locks_held && !kss_in_irq() && !kss_in_softirq())
-        kssi_schedule(KSS_SWITCH_PREEMPT);
+        !t->locks_held && !kss_in_irq() && !kss_in_softirq()) {
+        kssi_irq_disable();
+        if (!kssi_host_holds(t, NULL))
+            kssi_schedule(KSS_SWITCH_PREEMPT);
+        kssi_irq_enable();
+    }
 }
 
 int kss_preempt_count(void)

@@ -47,6 +47,7 @@ static const struct kind {
     [KSS_REPORT_LOCK_ORDER] = { "deadlock", "possible deadlock", KSS_ACTION_CONTINUE, CAN(CONTINUE) | KILLS },
     [KSS_REPORT_SPINLOCK] = { "spinlock-misuse", "spinlock misused", KSS_ACTION_KILL_PROCESS, CAN(CONTINUE) | KILLS },
     [KSS_REPORT_IRQ_STORM] = { "interrupt-storm", "interrupt storm", KSS_ACTION_CONTINUE, WARNS },
+    [KSS_REPORT_HOST_BLOCKED] = { "host-blocked", "gave up the CPU inside a host call", KSS_ACTION_CONTINUE, WARNS },
     [KSS_REPORT_SCHED_EJECTED] = { "scheduler-misbehaves", "scheduler ejected", KSS_ACTION_CONTINUE, WARNS },
 };
 

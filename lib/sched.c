@@ -249,6 +249,8 @@ static void switch_to(struct kssi_cpu *cpu, struct kss_thread *prev, struct kss_
     cpu->stacks.task.high =
         cpu->stacks.task.low + (next->kstack_arena ? next->kstack_arena->size : m->config.kstack_size);
     m->platform->load_kernel_sp(next->user_frame);
+    if (unlikely(*cpu->stacks.host_depth | next->host_depth))
+        kssi_host_switch(cpu, prev, next, reason == KSS_SWITCH_EXIT);
     cpu->stats.control_saves++;
     m->platform->context_switch(prev->context, next->context);
     kssi_switch_finish();
@@ -315,6 +317,10 @@ void kssi_schedule(enum kss_switch_reason reason)
         kssi_kstack_verify(prev, NULL);
     if (unlikely(!cpu->spare_stack && m->config.kstack_alloc == KSS_KSTACK_AT_FIRST_ENTRY))
         kssi_spare_stack_get(cpu);
+    if (reason == KSS_SWITCH_YIELD || (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_SLEEPING))
+        kssi_host_leaving(prev);
+    if (unlikely(cpu->host_held.since))
+        kssi_host_held_over(cpu);
     kssi_lock(&m->sched_lock, prev);
     if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
         kssi_unlock(&m->sched_lock); /* woken since kss_wait_prepare(); need_resched stays */

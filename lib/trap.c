@@ -51,13 +51,12 @@ static void dispatch(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap
 
 /* ---- exit ------------------------------------------------------------------------------------- */
 
-/* Not on an interrupt or vector stack, nor when an exception was handled in the middle of libc. */
+/* Not on an interrupt or vector stack. */
 static bool may_switch(const struct kss_thread *t, const struct kss_trap_frame *tf)
 {
     const struct kssi_cpu *cpu = kssi_this_cpu();
     return tf->irqs_on && !t->ti->preempt_count && !t->locks_held && !cpu->irq_depth && !cpu->in_softirq &&
-           (uintptr_t)tf - cpu->stacks.task.low < cpu->stacks.task.high - cpu->stacks.task.low &&
-           (tf->vector >= KSS_VEC_IRQ || !t->machine->platform->in_host_code(kssi_frame_pc(tf)));
+           (uintptr_t)tf - cpu->stacks.task.low < cpu->stacks.task.high - cpu->stacks.task.low;
 }
 
 /* What must be done before the interrupted program goes on: others run, or it dies. Interrupts are
@@ -68,9 +67,9 @@ static void exit_work(struct kss_thread *t, struct kss_trap_frame *tf)
         uint32_t flags = t->ti->flags;
         if (unlikely(tf->vector == KSS_VEC_NMI)) /* whatever it interrupted is not to be taken apart here */
             return;
-        if ((flags & KSS_TI_KILLED) && tf->mode == KSS_MODE_USER)
+        if ((flags & KSS_TI_KILLED) && tf->mode == KSS_MODE_USER && !kssi_host_holds(t, tf))
             kssi_thread_exit(t, t->exit_status, 0);
-        if (!(flags & KSS_TI_NEED_RESCHED) || !may_switch(t, tf))
+        if (!(flags & KSS_TI_NEED_RESCHED) || !may_switch(t, tf) || kssi_host_holds(t, tf))
             return;
         kssi_schedule(KSS_SWITCH_PREEMPT);
     }

@@ -71,6 +71,11 @@ void kssi_arch_step_stop(void);
    goes through the common entry. Kernel mode, interrupts off; returns with them on. */
 void kssi_arch_take_interrupt(unsigned vector, uint64_t raised_ns);
 
+/* Sends this host thread a signal that is taken behind this very system call. */
+void kssi_arch_pin_self(int pid, int tid, int signal);
+/* Could it be a return address: is there a call before it? The bytes before it can be read. */
+bool kssi_arch_after_call(uintptr_t pc);
+
 /* For the unwinder: the registers of a moved frame as the ucontext they are. */
 const ucontext_t *kssi_arch_frame_ucontext(const struct kss_trap_frame *tf);
 /* A copied ucontext must point to its own floating-point state. */

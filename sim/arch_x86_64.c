@@ -297,3 +297,15 @@ const struct kss_trap_frame *kssi_arch_entry_frame(void *cursor)
     unw_word_t rbx = 0;
     return unw_get_reg(cursor, UNW_X86_64_RBX, &rbx) < 0 ? NULL : (const void *)rbx;
 }
+
+/* call rel32, or call through a register or memory (ff /2) in each of its lengths. */
+KSSI_UNSANITIZED bool kssi_arch_after_call(uintptr_t pc)
+{
+    const uint8_t *p = (const uint8_t *)pc;
+    if (p[-5] == 0xe8)
+        return true;
+    for (int n = 2; n <= 7; n++)
+        if (p[-n] == 0xff && (p[1 - n] & 0x38) == 0x10)
+            return true;
+    return false;
+}

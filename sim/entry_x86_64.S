@@ -427,6 +427,44 @@ FUNC kssi_cpu_mode
         .cfi_endproc
 END kssi_cpu_mode
 
+/* ---- host regions ------------------------------------------------------------------------------------- */
+
+/* void kssi_host_enter(void). One instruction counts: before it the thread may be interrupted and migrate, and then
+   counts on its new CPU; behind it no interrupt is taken, so that it stays there. */
+FUNC kssi_host_enter
+        .cfi_startproc
+        HOT     %rax
+        incl    %fs:HOT_HOST_DEPTH(%rax)
+        ret
+        .cfi_endproc
+END kssi_host_enter
+
+/* int kssi_host_leave(void): -1 if the thread is in no region, 1 if something was held back and can come now, else 0.
+   What comes after the decrement is taken at once, and whatever else is pending with it; then the answer may be 1 for
+   nothing, or of a CPU that the thread was on: an unneeded look. An interrupt before the decrement is held, and seen. */
+FUNC kssi_host_leave
+        .cfi_startproc
+        HOT     %rcx
+        movl    $-1, %eax
+        cmpl    $0, %fs:HOT_HOST_DEPTH(%rcx)
+        je      1f
+        xorl    %eax, %eax
+        decl    %fs:HOT_HOST_DEPTH(%rcx)
+        jnz     1f
+        xchgb   %al, %fs:HOT_HOST_HELD(%rcx)
+1:      ret
+        .cfi_endproc
+END kssi_host_leave
+
+/* void kssi_arch_pin_self(int pid, int tid, int signal): not through libc, which would hold the interrupt back. */
+FUNC kssi_arch_pin_self
+        .cfi_startproc
+        movl    $234, %eax              /* tgkill */
+        syscall
+        ret
+        .cfi_endproc
+END kssi_arch_pin_self
+
 /* ---- the rest ---------------------------------------------------------------------------------------- */
 
 /* size_t kssi_user_copy(void *to, const void *from, size_t n): the bytes that were not copied. The

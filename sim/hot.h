@@ -16,6 +16,8 @@
 #define HOT_CLOSE 48
 #define HOT_TRAMPOLINE 56
 #define HOT_CLOSED 64
+#define HOT_HOST_DEPTH 72
+#define HOT_HOST_HELD 76
 
 /* struct kssi_closable */
 #define CLOSABLE_START 0
@@ -48,6 +50,8 @@ struct kssi_hot {
     void *trampoline;        /* outside of that: the exit's copy of the frame it returns through */
     uint8_t closed;          /* it may be closed: handlers open it before they touch a kernel stack */
     int syscall_entry;       /* enum kss_syscall_entry */
+    uint32_t host_depth;     /* kss_host_begin()s of the running thread: no interrupt is taken */
+    uint8_t host_held;       /* one came meanwhile */
     struct kssi_cpu *cpu;    /* NULL: not a simulated CPU */
     struct kssi_hw_cpu *hw;
     struct kssi_cpu_stacks *stacks;
@@ -63,6 +67,8 @@ _Static_assert(offsetof(struct kssi_hot, altstack) == HOT_ALTSTACK, "assembly of
 _Static_assert(offsetof(struct kssi_hot, close) == HOT_CLOSE, "assembly offset");
 _Static_assert(offsetof(struct kssi_hot, trampoline) == HOT_TRAMPOLINE, "assembly offset");
 _Static_assert(offsetof(struct kssi_hot, closed) == HOT_CLOSED, "assembly offset");
+_Static_assert(offsetof(struct kssi_hot, host_depth) == HOT_HOST_DEPTH, "assembly offset");
+_Static_assert(offsetof(struct kssi_hot, host_held) == HOT_HOST_HELD, "assembly offset");
 _Static_assert(offsetof(struct kssi_closable, start) == CLOSABLE_START, "assembly offset");
 _Static_assert(offsetof(struct kssi_closable, size) == CLOSABLE_SIZE, "assembly offset");
 _Static_assert(sizeof(struct kssi_closable) == CLOSABLE_BYTES, "assembly offset");

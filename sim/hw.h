@@ -46,6 +46,11 @@ struct kssi_hw_cpu {
     timer_t tick, retry;
     uint64_t retry_ns;       /* how long to wait before the next look at a deferred interrupt */
     _Atomic uint64_t deferred;
+    bool relook;             /* the retry timer's signal is to ask for the scheduler */
+    struct kssi_host_wait {  /* interrupts held back by libc, by a host region; own CPU's handler only */
+        uint64_t since;      /* 0: none waits */
+        struct kss_host_wait wait;
+    } host_wait[KSS_HOST_REASONS];
     struct kssi_intc intc;
     /* Written by other CPUs, and what they read: a line of memory of its own. */
     _Alignas(64) _Atomic unsigned doorbell; /* pin.c */
@@ -111,8 +116,19 @@ void kssi_timers_delete(struct kssi_hw_cpu *hw);
 void kssi_timer_retry(struct kssi_hw_cpu *hw); /* a look at deferred interrupts soon; signal-safe */
 
 /* hostcall.c */
-void kssi_hostcall_init(void);
+void kssi_hostcall_refresh(void); /* libraries may have been loaded since; host threads that are no CPU */
+struct kssi_range kssi_hostcall_hull(void);
 bool kssi_hostcall_contains(uintptr_t pc); /* is it libc, ld.so, the vDSO or their like? */
+
+/* hostframes.c: see struct kssi_platform */
+enum kssi_host_words kssi_host_scan(const struct kssi_host_look *look, struct kssi_range *farthest);
+enum kssi_host_verdict kssi_host_walk(const struct kss_trap_frame *tf, struct kssi_range farthest, uintptr_t *pc);
+void kssi_host_look_again(uint64_t ns);
+void kssi_host_load_depth(uint32_t depth);
+void kssi_host_waits(struct kss_machine *m, unsigned cpu, struct kss_host_stats *s);
+/* The handler holds an interrupt back, or what was held is taken. */
+void kssi_host_hold(struct kssi_hw_cpu *hw, enum kss_host_reason reason);
+void kssi_host_taken(struct kssi_hw_cpu *hw);
 
 /* stackmem.c */
 void *kssi_mem_reserve(size_t size, size_t align);

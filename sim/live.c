@@ -115,7 +115,7 @@ static unsigned in_ticks(uint64_t ns, unsigned hz)
 static int live_init(struct kss_machine *m)
 {
     const struct kss_config *config = kssi_machine_config(m);
-    kssi_hostcall_init();
+    kssi_hostcall_refresh();
     kssi_unwind_warm();
     size_t size = sizeof(struct kssi_hw_machine) + config->cpus * sizeof(struct kssi_hw_cpu);
     struct kssi_hw_machine *h = aligned_alloc(_Alignof(struct kssi_hw_machine), size);
@@ -161,6 +161,7 @@ static void *cpu_thread(void *arg)
     hot->syscall_entry = (int)hw->machine->config->syscall_entry;
     hot->hw = hw;
     hw->hot = hot;
+    hot->stacks->host_depth = &hot->host_depth;
     hot->trampoline = hw->trampoline;
     hot->close = hw->trampoline ? hw->machine->closable : NULL;
     atomic_store(&hw->host_tid, gettid());
@@ -208,6 +209,8 @@ static void join_cpu(struct kssi_hw_machine *h, unsigned index)
         t.tv_nsec %= 1000000000;
         if (pthread_timedjoin_np(h->cpu[index].thread, NULL, &t) == 0)
             return;
+        if (!kssi_machine_stopping(h->machine))
+            kssi_hostcall_refresh();
         for (unsigned i = 0; i < h->cpus && kssi_machine_stopping(h->machine); i++)
             kssi_pin_nmi(&h->cpu[i], KSSI_NMI_STOP);
     } while (true);
@@ -295,6 +298,10 @@ static int live_acknowledge(uint64_t *raised_ns)
 {
     struct kssi_hot *hot = kssi_hot_get();
     hot->pending = 0; /* before looking: a signal from here on sets it again */
+    if (hot->host_depth) { /* a system call's exit, or interrupts turned on, in a host region: its end looks again */
+        hot->host_held = 1;
+        return -1;
+    }
     return kssi_acknowledge(hot, raised_ns);
 }
 
@@ -456,6 +463,11 @@ struct kssi_platform const kssi_platform_live = {
     .sample = kssi_unwind_sample,
     .symbol = kssi_symbol,
     .in_host_code = kssi_hostcall_contains,
+    .host_scan = kssi_host_scan,
+    .host_walk = kssi_host_walk,
+    .host_look_again = kssi_host_look_again,
+    .host_load_depth = kssi_host_load_depth,
+    .host_waits = kssi_host_waits,
     .placement_start = kssi_placement_start,
     .placement_stop = kssi_placement_stop,
     .disk_open = kssi_disk_open,

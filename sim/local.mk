@@ -12,6 +12,7 @@ sim_libmachine_la_SOURCES = \
 	sim/context_ucontext.c \
 	sim/disk.c \
 	sim/hostcall.c \
+	sim/hostframes.c \
 	sim/intc.c \
 	sim/live.c \
 	sim/pin.c \

@@ -129,6 +129,8 @@ static void deliver(struct kssi_hot *hot, ucontext_t *uc, const struct event *ev
 int kssi_acknowledge(struct kssi_hot *hot, uint64_t *raised_ns)
 {
     int line = kssi_intc_acknowledge(&hot->hw->intc, raised_ns);
+    if (line >= 0)
+        kssi_host_taken(hot->hw);
     if (line == KSS_LINE_TIMER) {
         hot->hw->stuck = 0;
         if (hot->hw->nmi & KSSI_NMI_WATCHDOG)
@@ -154,9 +156,14 @@ static void interrupt(struct kssi_hot *hot, ucontext_t *uc)
         hot->pending = 1;
         return;
     }
-    if (kssi_hostcall_contains(pc)) {
+    if (hot->host_depth) {
+        hot->host_held = 1; /* not pending: every exit to a region would look, for nothing */
+        kssi_host_hold(hot->hw, KSS_HOST_REGION);
+        return;
+    }
+    if (kssi_hostcall_contains(pc) && !hot->hw->machine->config->unsafe_host_calls) {
         hot->pending = 1; /* looked at again on the next entry, exit or irq-enable, or soon */
-        atomic_fetch_add_explicit(&hot->hw->deferred, 1, memory_order_relaxed);
+        kssi_host_hold(hot->hw, KSS_HOST_LIBC);
         kssi_timer_retry(hot->hw);
         return;
     }
@@ -183,7 +190,9 @@ static bool nonmaskable(struct kssi_hot *hot, ucontext_t *uc)
        pointer may be in the trampoline by then. */
     uintptr_t sp = hot->closed && kssi_arch_in_exit(pc) ? hot->exit_frame : kssi_arch_sp(uc);
     bool busy = stack && (hot->stacks->vector_busy[stack] || (sp > own->low && sp <= own->high));
-    if (kssi_hostcall_contains(pc) || busy) {
+    /* A machine that stops does not wait for a region's end: there may be none. */
+    bool region = hot->host_depth && !(hot->hw->nmi & KSSI_NMI_STOP);
+    if (kssi_hostcall_contains(pc) || busy || region) {
         kssi_timer_retry(hot->hw);
         return false;
     }
@@ -238,6 +247,10 @@ KSSI_UNSANITIZED static void on_interrupt(int sig, siginfo_t *si, void *context)
             bool first = kssi_intc_raise(&hot->hw->intc, KSS_LINE_TIMER, 1 + missed, now);
             kssi_trace_raise(h->machine, KSS_LINE_TIMER, hot->cpu, !first || missed);
             watch_ticks(hot, first);
+        }
+        if (sig == KSSI_SIG_PIN && si->si_code == SI_TIMER && hot->hw->relook) {
+            hot->hw->relook = false;
+            kssi_intc_raise(&hot->hw->intc, KSS_LINE_RESCHED, 1, 0);
         }
         if (!hot->hw->nmi || !hot->table || !nonmaskable(hot, context))
             interrupt(hot, context);

@@ -24,5 +24,6 @@
 #include <kstacksim/report.h>
 #include <kstacksim/picture.h>
 #include <kstacksim/profile.h>
+#include <kstacksim/host.h>
 
 #endif

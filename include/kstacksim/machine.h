@@ -98,6 +98,8 @@ struct kss_config {
     struct kss_watchdog watchdog;
     enum kss_report_action policy[KSS_REPORT_KINDS]; /* what to do; all KSS_ACTION_DEFAULT */
     bool check_switches;   /* run kss_check() at every context switch and stop on a violation */
+    bool check_host_blocks; /* look for libc's frames at every sleep and yield, not only at some; off */
+    bool unsafe_host_calls; /* for tests of this library: libc is interrupted and preempted anywhere; off */
 
     bool host_signals; /* SIGINT and SIGTERM stop the machine in order, SIGQUIT prints all stacks; off */
     uint64_t seed;     /* for canaries and the scheduler's random source; 0 = from the host */

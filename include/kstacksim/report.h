@@ -40,6 +40,7 @@ enum kss_report_kind {
     KSS_REPORT_SPINLOCK,            /* a spinlock misused: not initialised, not held, another's */
     KSS_REPORT_SCHED_EJECTED,       /* a scheduler class misbehaved; the default one took over */
     KSS_REPORT_IRQ_STORM,           /* a line comes so fast that nothing else gets on */
+    KSS_REPORT_HOST_BLOCKED,        /* a thread slept or yielded inside libc's callback, or a host region */
     KSS_REPORT_KINDS
 };
 
