@@ -252,6 +252,8 @@ struct kssi_storm {
         uint64_t count, ns;       /* in this window */
         uint64_t storms, held_at, held_ns;
     } line[KSS_IRQ_LINES];
+};
+
 /* A CPU's kernel timers: see ktimer.c. */
 RB_HEAD(kssi_ktimer_tree, kssi_timer_node);
 struct kssi_timers {
