@@ -113,8 +113,7 @@ void kssi_set_base_priority(struct kss_thread *t, int priority)
 {
     bool on = kss_spin_lock(&graph);
     t->base_priority = priority;
-    if (due_priority(t) != t->priority)
-        inherit(t);
+    inherit(t);
     kss_spin_unlock(&graph, on);
 }
 
@@ -348,15 +347,16 @@ int kss_mutex_unlock(struct kss_mutex *m)
     return 0;
 }
 
+/* One that has gone away in the meantime may fault here: without a lock held, and with a list that is empty already. */
 void kssi_mutexes_abandon(struct kss_thread *t)
 {
     bool ended = kssi_this_cpu() == NULL; /* the whole machine: another one is to find it free */
-    while (t->mutexes) {
-        struct kss_mutex *m = t->mutexes;
-        bool on = kss_spin_lock(&graph);
-        t->mutexes = m->next_held;
+    struct kss_mutex *m = t->mutexes, *next;
+    t->mutexes = NULL;
+    for (; m && initialised(m); m = next) {
+        next = m->next_held;
         m->next_held = NULL;
-        bool its = initialised(m) && thread_of(m->owner) == t;
+        bool on = kss_spin_lock(&graph), its = thread_of(m->owner) == t;
         if (its && ended)
             __atomic_store_n(&m->owner, 0, __ATOMIC_RELEASE);
         else if (its)

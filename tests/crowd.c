@@ -2,12 +2,11 @@
 #include "crowd.h"
 
 _Atomic long wrong;
-long (*crowd_meanwhile)(void *arg);
 void (*crowd_isr)(void);
 static long (*crowd_fn)(void *);
 static int crowd_rounds;
 static unsigned crowd_threads;
-static _Atomic unsigned over;
+static _Atomic unsigned started;
 
 static volatile unsigned inside;
 static volatile unsigned long passes, passes_too;
@@ -37,9 +36,11 @@ static void isr(unsigned line, void *arg)
 
 static long one(void *arg)
 {
+    started++;
+    while (started < crowd_threads)
+        kss_yield();
     for (int i = 0; i < crowd_rounds; i++)
         in_kernel(crowd_fn, arg);
-    over++;
     return 0;
 }
 
@@ -49,8 +50,6 @@ static long crowd_main(void *arg)
     (void)arg;
     for (unsigned i = 0; i < crowd_threads; i++)
         tid[i] = kss_thread_create(one, (void *)(long)i, NULL);
-    while (crowd_meanwhile && over < crowd_threads && in_kernel(crowd_meanwhile, NULL))
-        kss_yield();
     for (unsigned i = 0; i < crowd_threads; i++)
         kss_thread_join(tid[i], NULL);
     return 0;
@@ -62,7 +61,7 @@ void crowd(const struct kss_config *c, unsigned threads, long (*fn)(void *), int
     crowd_fn = fn;
     crowd_rounds = rounds;
     crowd_threads = threads;
-    over = 0;
+    started = 0;
     wrong = 0;
     inside = 0;
     passes = passes_too = 0;
@@ -72,6 +71,5 @@ void crowd(const struct kss_config *c, unsigned threads, long (*fn)(void *), int
     ck_assert_int_eq(report_count, 0);
     ck_assert_int_eq(wrong, 0);
     ck_assert_int_eq(kss_machine_destroy(m), 0);
-    crowd_meanwhile = NULL;
     crowd_isr = NULL;
 }

@@ -19,10 +19,8 @@ extern _Atomic long wrong;
         }                                                              \
     } while (0)
 
-/* Boots with threads that each call fn(number) `rounds` times, one system call each; all are joined. */
+/* Boots with threads that each call fn(number) `rounds` times, one system call each, all at a time. */
 void crowd(const struct kss_config *c, unsigned threads, long (*fn)(void *number), int rounds);
-/* The same, and main(arg) is the first process's own work meanwhile, in kernel mode, until it returns 0. */
-extern long (*crowd_meanwhile)(void *arg);
 /* Line 40's handler in such a machine, if any. */
 extern void (*crowd_isr)(void);
 /* Is the one who calls the only one, between these? Not atomic: that is the test. */

@@ -218,6 +218,95 @@ START_TEST(bad_arguments)
 }
 END_TEST
 
+/* ---- reader-writer spinlocks ---------------------------------------------------------------------- */
+
+static struct kss_rwlock rwlock;
+
+static long rw_misuse(void *arg)
+{
+    static struct kss_rwlock raw;
+    (void)arg;
+    raw.lock.magic = 0;
+    kss_read_unlock(&rwlock, kss_read_lock(&raw));       /* 1: not initialised; made one. 2: not held */
+    kss_read_unlock(&raw, true);
+    kss_write_unlock(&rwlock, true);                     /* 3 */
+    bool on = kss_read_lock(&rwlock);
+    kss_write_unlock(&rwlock, false);                    /* 4: not as a writer */
+    kss_read_unlock(&rwlock, kss_read_lock(&rwlock));    /* 5: twice */
+    kss_read_unlock(&rwlock, on);
+    on = kss_write_lock(&rwlock);
+    kss_read_unlock(&rwlock, false);                     /* 6: not as a reader */
+    kss_write_unlock(&rwlock, on);
+    kss_read_unlock(NULL, kss_read_lock(NULL));          /* 7, 8 */
+    MUST(kss_irqs_enabled());
+    return 0;
+}
+
+START_TEST(rwlock_misused)
+{
+    static const char *const told[] = { "takes an uninitialised lock", "releases spinlock \"rw\"|as a reader",
+                                        "releases spinlock \"rw\"|as a writer", "as a writer",
+                                        "waits for itself: it takes spinlock \"rw\"", "as a reader",
+                                        "takes a lock that is NULL", "releases a lock that is NULL" };
+    struct kss_config c = test_config();
+    c.policy[KSS_REPORT_SPINLOCK] = c.policy[KSS_REPORT_LOCK_ORDER] = KSS_ACTION_CONTINUE;
+    kss_rwlock_init(&rwlock, "rw");
+    wrong = 0;
+    survive(&c, rw_misuse, NULL);
+    ck_assert_int_eq(wrong, 0);
+    ck_assert_int_eq(report_count, 8);
+    for (int i = 0; i < 8; i++)
+        expect_report(i, i == 4 ? KSS_REPORT_LOCK_ORDER : KSS_REPORT_SPINLOCK, told[i], "rw_misuse", "rw_misuse");
+    ck_assert_uint_eq(rwlock.state[0] | rwlock.state[1], 0);
+}
+END_TEST
+
+KEEP_FRAME static long read_then_write(void *arg)
+{
+    kss_read_lock(arg);
+    kss_write_lock(arg);
+    return 0;
+}
+
+KEEP_FRAME static long sleep_with_it(void *arg)
+{
+    kss_read_lock(arg);
+    kss_reschedule();
+    return 0;
+}
+
+KEEP_FRAME static long leave_with_it(void *arg)
+{
+    if (kss_read_lock(arg))
+        kss_irq_enable();
+    return 0;
+}
+
+KEEP_FRAME static long leave_writing(void *arg)
+{
+    if (kss_write_lock(arg))
+        kss_irq_enable();
+    return 0;
+}
+
+START_TEST(rwlock_held)
+{
+    struct kss_config c = test_config();
+    kss_rwlock_init(&rwlock, "rw");
+    stops(&c, read_then_write, &rwlock);
+    expect_report(0, KSS_REPORT_LOCK_ORDER, "waits for itself", "read_then_write", "read_then_write");
+    ck_assert_uint_eq(rwlock.state[0] | rwlock.state[1], 0); /* no other machine finds it taken */
+    stops(&c, sleep_with_it, &rwlock);
+    expect_report(0, KSS_REPORT_ATOMIC_SLEEP, "with spinlock \"rw\" held", "sleep_with_it", "sleep_with_it");
+    ck_assert_uint_eq(rwlock.state[0] | rwlock.state[1], 0);
+    survive(&c, _i ? leave_with_it : leave_writing, &rwlock);
+    ck_assert_int_eq(report_count, 1);
+    expect_report(0, KSS_REPORT_STATE_LEAK, "spinlock \"rw\"", _i ? "leave_with_it" : "leave_writing", NULL);
+    ck_assert_uint_eq(rwlock.state[0] | rwlock.state[1], 0);
+    ck_assert_ptr_null(rwlock.lock.holder);
+}
+END_TEST
+
 /* ---- owners that end ------------------------------------------------------------------------------ */
 
 NO_UBSAN static long dies(void *arg)
@@ -336,6 +425,8 @@ static Suite *suite(void)
     tcase_add_test(t, recursive);
     tcase_add_loop_test(t, released_by_another, 0, 2);
     tcase_add_test(t, bad_arguments);
+    tcase_add_test(t, rwlock_misused);
+    tcase_add_loop_test(t, rwlock_held, 0, 2);
     tcase_add_loop_test(t, dead_owner, 0, 2);
     tcase_add_test(t, machine_stops);
     suite_add_tcase(s, t);
