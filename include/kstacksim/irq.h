@@ -113,7 +113,7 @@ KSS_API int kss_softirq_request(struct kss_machine *machine, unsigned number, ks
                                 const char *name);
 /**
  * Has it run on this CPU at the end of the outermost interrupt handler; from a thread with interrupts on, at once. Raised
- * again before it has begun, it runs once. -EINVAL (number, no handler). Context: kernel, hard irq. Privileged.
+ * again before it has begun, it runs once. After 10 rounds the rest is left to the CPU's kernel thread "ksoftirqd/N". -EINVAL (number, no handler). Context: kernel, hard irq. Privileged.
  */
 KSS_API int kss_softirq_raise(unsigned number);
 /** Is this a softirq, or an interrupt of one? Context: kernel, hard irq. */
