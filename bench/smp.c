@@ -75,8 +75,10 @@ static long on_all_cpus(struct job *j, void (*work)(long n))
 static void count_up(long n)
 {
     unsigned x = 1;
-    for (long i = 0; i < 100 * n; i++)
-        __asm__ volatile("" : "+r"(x) : "0"(x * 69069 + 1)); /* not to be computed in advance */
+    for (long i = 0; i < 100 * n; i++) {
+        x = x * 69069 + 1;
+        __asm__ volatile("" : "+r"(x)); /* not to be computed in advance */
+    }
 }
 
 long smp_work(void *arg)
