@@ -66,6 +66,8 @@ bool kssi_arch_fixup(ucontext_t *uc);
 void kssi_arch_set_step(ucontext_t *uc, bool on);
 void kssi_arch_step_here(void);  /* sets the trap flag of the caller */
 void kssi_arch_step_stop(void);
+void kssi_arch_pause(void);      /* in a loop that waits for another CPU */
+void kssi_arch_host_yield(void); /* the host may run another thread */
 
 /* Takes an interrupt at this point, as if it had arrived here: builds a frame on the stack in use and
    goes through the common entry. Kernel mode, interrupts off; returns with them on. */

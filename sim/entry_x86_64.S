@@ -499,12 +499,21 @@ FUNC kssi_call_on_stack
         .cfi_endproc
 END kssi_call_on_stack
 
-FUNC kssi_relax
+FUNC kssi_arch_pause
         .cfi_startproc
         pause
         ret
         .cfi_endproc
-END kssi_relax
+END kssi_arch_pause
+
+/* sched_yield(), not through libc: an interrupt that lands there would have to wait. */
+FUNC kssi_arch_host_yield
+        .cfi_startproc
+        movl    $24, %eax
+        syscall
+        ret
+        .cfi_endproc
+END kssi_arch_host_yield
 
 /* void kssi_arch_futex_wait(_Atomic unsigned *word, unsigned value) */
 FUNC kssi_arch_futex_wait

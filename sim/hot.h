@@ -56,6 +56,7 @@ struct kssi_hot {
     struct kssi_hw_cpu *hw;
     struct kssi_cpu_stacks *stacks;
     struct kss_vector_table *table;
+    unsigned relaxed;        /* calls of kssi_relax() */
 };
 
 _Static_assert(offsetof(struct kssi_hot, irqs_on) == HOT_IRQS_ON, "assembly offset");

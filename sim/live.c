@@ -54,6 +54,22 @@ void kssi_relax_long(void)
     sched_yield();
 }
 
+/*
+ * Whoever is waited for may be a CPU that the host does not run: with more CPUs than the host has, or a busy host. So
+ * now and then its turn is offered to others; else a lock whose holder was taken off would be spun for by all, for a
+ * time slice of the host's each. A wait that is as short as it should be ends before.
+ */
+#define RELAXES 128
+
+void kssi_relax(void)
+{
+    struct kssi_hot *hot = kssi_hot_get();
+    if (++hot->relaxed % RELAXES)
+        kssi_arch_pause();
+    else
+        kssi_arch_host_yield();
+}
+
 static struct kssi_hw_machine *hw_of(struct kss_machine *m)
 {
     return kssi_machine_hw(m);
