@@ -87,6 +87,15 @@ tests_live_faults_SOURCES = tests/live_faults.c tests/golden.c tests/golden.h
 tests_live_faults_LDADD = tools/libfaults.la $(TEST_LIBS) -lpthread
 endif
 
+# Everything at once, for KSS_SOAK_SECONDS.
+check_PROGRAMS += tests/soak
+TESTS += tests/soak
+tests_soak_SOURCES = tests/soak.c tests/soak_jobs.c tests/soak.h tests/regs_x86_64.S
+tests_soak_LDADD = libkstacksim.la -lpthread
+soak: tests/soak
+	KSS_SOAK_SECONDS=$${KSS_SOAK_SECONDS:-600} tests/soak
+.PHONY: soak
+
 SCRIPT_TESTS = tests/examples.sh tests/faults.sh
 TESTS += $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS)
