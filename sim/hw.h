@@ -190,7 +190,7 @@ int kssi_console_key(struct kssi_console_hw *hw);
 long kssi_console_write(struct kssi_console_hw *hw, const void *data, size_t n);
 void kssi_console_close(struct kssi_console_hw *hw);
 
-/* live.c: raises a line on CPU 0, for devices */
+/* live.c: raises a line, for devices, on the CPU that it is routed to */
 void kssi_device_raise(struct kss_machine *m, unsigned line);
 
 #endif

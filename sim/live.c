@@ -302,7 +302,7 @@ static int live_raise(struct kss_machine *m, unsigned cpu, unsigned line, unsign
 
 void kssi_device_raise(struct kss_machine *m, unsigned line)
 {
-    kss_irq_raise(m, 0, line);
+    kss_irq_raise(m, kssi_irq_cpu(m, line), line);
 }
 
 static void live_nmi(struct kss_machine *m, unsigned cpu)
