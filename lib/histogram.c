@@ -16,21 +16,14 @@ struct kssi_histogram {
     uint64_t bucket[BUCKETS];
 };
 
-static size_t all_of_a_cpu(const struct kss_machine *m)
-{
-    size_t page = m->platform->page_size();
-    return (2 * KSS_IRQ_LINES * sizeof(struct kssi_histogram) + page - 1) & ~(page - 1);
-}
+#define ALL_OF_A_CPU (2 * KSS_IRQ_LINES * sizeof(struct kssi_histogram))
 
 /* A megabyte a CPU, of which as much is touched as there are lines in use. */
 int kssi_histograms_init(struct kssi_cpu *cpu)
 {
-    struct kss_machine *m = cpu->machine;
-    struct kssi_histogram *h = m->platform->reserve(all_of_a_cpu(m), m->platform->page_size());
-    if (!h || m->platform->open(h, all_of_a_cpu(m)) < 0) {
-        m->platform->release(h, all_of_a_cpu(m));
+    struct kssi_histogram *h = kssi_pages_new(cpu->machine, ALL_OF_A_CPU);
+    if (!h)
         return kssi_error(-ENOMEM, "no host memory for latency histograms");
-    }
     for (unsigned i = 0; i < KSS_IRQ_LINES; i++) {
         cpu->to_handler[i] = h + 2 * i;
         cpu->handler[i] = h + 2 * i + 1;
@@ -40,7 +33,7 @@ int kssi_histograms_init(struct kssi_cpu *cpu)
 
 void kssi_histograms_fini(struct kssi_cpu *cpu)
 {
-    cpu->machine->platform->release(cpu->to_handler[0], all_of_a_cpu(cpu->machine));
+    kssi_pages_free(cpu->machine, cpu->to_handler[0], ALL_OF_A_CPU);
 }
 
 static unsigned bucket_of(uint64_t v)

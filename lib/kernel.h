@@ -865,6 +865,9 @@ void kssi_profile_fini(struct kss_machine *m);
 void kssi_profile_tick(struct kssi_cpu *cpu); /* hard irq */
 void kssi_profile_sleep(void);                /* the caller is about to */
 
+/* machine.c: memory for tables, zero, of which the host gives as much as is touched. NULL: it gives none. */
+void *kssi_pages_new(struct kss_machine *m, size_t size);
+void kssi_pages_free(struct kss_machine *m, void *p, size_t size); /* p NULL: nothing */
 int kssi_histograms_init(struct kssi_cpu *cpu);
 void kssi_histograms_fini(struct kssi_cpu *cpu);
 void kssi_histogram_add(struct kssi_histogram *h, uint64_t ns);

@@ -71,7 +71,11 @@ static bool renew(struct kss_machine *m, struct kssi_arena *a, uintptr_t low, bo
 {
     if (cached && !kssi_arena_revive(m, a, low))
         return false;
-    if (m->config.poison && (!cached || m->config.kstack_quarantine))
+    if (!m->config.poison)
+        return true;
+    if (!cached)
+        m->platform->populate((void *)low, a->size);
+    if (!cached || m->config.kstack_quarantine)
         fill_poison(low + sizeof(struct kss_thread_info), low + a->size);
     return true;
 }

@@ -160,6 +160,26 @@ static int enter_registry(struct kss_machine *m)
     return r;
 }
 
+static size_t whole_pages(const struct kss_machine *m, size_t size)
+{
+    size_t page = m->platform->page_size();
+    return (size + page - 1) & ~(page - 1);
+}
+
+void *kssi_pages_new(struct kss_machine *m, size_t size)
+{
+    void *p = m->platform->reserve(whole_pages(m, size), m->platform->page_size());
+    if (!p || m->platform->open(p, whole_pages(m, size)) == 0)
+        return p;
+    m->platform->release(p, whole_pages(m, size));
+    return NULL;
+}
+
+void kssi_pages_free(struct kss_machine *m, void *p, size_t size)
+{
+    m->platform->release(p, whole_pages(m, size));
+}
+
 static int build(struct kss_machine *m)
 {
     size_t slots = 4;
@@ -169,7 +189,7 @@ static int build(struct kss_machine *m)
     while (slots < 2 * (size_t)m->config.max_threads)
         slots *= 2;
     m->id_slots = (unsigned)slots;
-    m->by_id = calloc(slots, sizeof *m->by_id);
+    m->by_id = kssi_pages_new(m, slots * sizeof *m->by_id);
     if (!m->by_id)
         return kssi_error(-ENOMEM, "no host memory for max_threads = %u", m->config.max_threads);
     r = kssi_threads_init(m);
@@ -209,7 +229,7 @@ static void tear_down(struct kss_machine *m)
     kssi_arenas_fini(m);
     m->platform->fini(m);
     kssi_machine_forget(m);
-    free(m->by_id);
+    kssi_pages_free(m, m->by_id, m->id_slots * sizeof *m->by_id);
     free(m);
 }
 

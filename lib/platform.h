@@ -156,6 +156,7 @@ struct kssi_platform {
     int (*open)(void *p, size_t size);
     int (*guard)(void *p, size_t size);
     int (*unguard)(void *p, size_t size); /* what was open and then guarded: usable again, contents gone */
+    void (*populate)(void *p, size_t size); /* all of it is about to be written */
     void (*discard)(void *p, size_t size); /* contents may go; zero or old when touched again */
     bool (*guards_by_madvise)(void);
     /* This reservation holds kernel stacks: user mode is not to touch it, if kss_config.protect says so. Before the

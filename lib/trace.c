@@ -15,11 +15,16 @@ struct kssi_trace_ring {
     struct kss_trace_event event[];
 };
 
+static size_t ring_size(const struct kss_machine *m)
+{
+    return sizeof(struct kssi_trace_ring) + m->config.trace_events * sizeof(struct kss_trace_event);
+}
+
 int kssi_trace_init(struct kss_machine *m)
 {
     size_t n = m->config.trace_events;
     for (unsigned i = 0; i < m->cpus; i++) {
-        struct kssi_trace_ring *r = calloc(1, sizeof *r + n * sizeof r->event[0]);
+        struct kssi_trace_ring *r = kssi_pages_new(m, ring_size(m));
         if (!r)
             return kssi_error(-ENOMEM, "no host memory for trace_events = %zu", n);
         r->mask = n - 1;
@@ -31,7 +36,7 @@ int kssi_trace_init(struct kss_machine *m)
 void kssi_trace_fini(struct kss_machine *m)
 {
     for (unsigned i = 0; i < m->cpus; i++)
-        free(m->cpu[i].ring);
+        kssi_pages_free(m, m->cpu[i].ring, ring_size(m));
 }
 
 static void record(struct kssi_cpu *cpu, int tid, enum kss_trace_type type, uint64_t a, uint64_t b,

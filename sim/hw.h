@@ -136,6 +136,7 @@ void kssi_mem_release(void *p, size_t size);
 int kssi_mem_open(void *p, size_t size);
 int kssi_mem_guard(void *p, size_t size);
 int kssi_mem_unguard(void *p, size_t size);
+void kssi_mem_populate(void *p, size_t size);
 void kssi_mem_discard(void *p, size_t size);
 bool kssi_mem_by_madvise(void);
 size_t kssi_mem_page(void);

@@ -89,6 +89,7 @@ static int make_entry_stack(struct kssi_hw_cpu *hw)
         kssi_mem_release(p, size + page);
         return -ENOMEM;
     }
+    kssi_mem_populate(p + page, size);
     memset(p + page, 0, size); /* a first touch by the host's signal delivery is trouble (HOST) */
     hw->entry_stack = p + page;
     hw->entry_stack_size = size;
@@ -448,6 +449,7 @@ struct kssi_platform const kssi_platform_live = {
     .open = kssi_mem_open,
     .guard = kssi_mem_guard,
     .unguard = kssi_mem_unguard,
+    .populate = kssi_mem_populate,
     .discard = kssi_mem_discard,
     .guards_by_madvise = kssi_mem_by_madvise,
     .protect = kssi_protect,

@@ -16,6 +16,9 @@
 #define MADV_GUARD_INSTALL 102
 #define MADV_GUARD_REMOVE 103
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 size_t kssi_mem_page(void)
 {
@@ -100,6 +103,14 @@ int kssi_mem_unguard(void *p, size_t size)
         return mprotect(p, size, PROT_READ | PROT_WRITE) == 0 ? 0 : -errno;
     }
     return madvise(p, size, MADV_GUARD_REMOVE) == 0 ? 0 : -errno;
+}
+
+/* One call is a third of as many page faults. A host that can't (Linux before 5.14) has the faults. */
+void kssi_mem_populate(void *p, size_t size)
+{
+    int saved = errno;
+    madvise(p, size, MADV_POPULATE_WRITE);
+    errno = saved;
 }
 
 void kssi_mem_discard(void *p, size_t size)
