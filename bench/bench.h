@@ -38,8 +38,9 @@ long sim_spawn(void *job);
 #define SYS_SWITCHER KSS_SYS_EXPERIMENT
 long sim_sys_switcher(const struct kss_syscall_args *a);
 
-/* smp.c: on as many CPUs as the machine has, each on its own host core. Each takes the least of many short batches:
-   what else the host does then is in few of them. */
+/* smp.c: on as many CPUs as the machine has, each on its own host core. Each takes the least of many short batches,
+   since what else the host does is in few of them; where CPUs want the same lock it takes the median, since a CPU that
+   the host holds back leaves the lock to the others. */
 #define SYS_SLEEPER (KSS_SYS_EXPERIMENT + 1)
 #define SYS_LOCKER (KSS_SYS_EXPERIMENT + 2)
 long smp_sys_sleeper(const struct kss_syscall_args *a);

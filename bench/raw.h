@@ -28,7 +28,7 @@ struct bench_latency {
     double ns[BENCH_LATENCIES];
 };
 void bench_latency_add(struct bench_latency *l, double ns);
-double bench_latency_median(struct bench_latency *l);
+double bench_latency_quantile(struct bench_latency *l, double q);
 double raw_futex(long n);        /* median from FUTEX_WAKE to the woken thread */
 double raw_futex_idle(long n);   /* the same when it has slept for BENCH_LONG_SLEEP_NS */
 double raw_spin(long n);         /* a contended pthread_spinlock_t, taken and released */

@@ -67,10 +67,10 @@ static int compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-double bench_latency_median(struct bench_latency *l)
+double bench_latency_quantile(struct bench_latency *l, double q)
 {
     qsort(l->ns, l->n, sizeof l->ns[0], compare);
-    return l->n ? l->ns[l->n / 2] : 0;
+    return l->n ? l->ns[(size_t)(q * (double)(l->n - 1))] : 0;
 }
 
 /* ---- two threads -------------------------------------------------------------------------------------- */
@@ -140,7 +140,7 @@ static double play(long n, double gap)
     game.n = n;
     game.gap = gap;
     both(server, returner);
-    return bench_latency_median(&game.latency);
+    return bench_latency_quantile(&game.latency, 0.5);
 }
 
 double raw_futex(long n)
@@ -155,7 +155,7 @@ double raw_futex_idle(long n)
 
 static pthread_spinlock_t lock;
 static volatile long guarded;
-static double ends[2];
+static double begin, ends[2];
 static long turns;
 
 static void lock_and_count(unsigned me)
@@ -180,6 +180,7 @@ static void meet(void)
 static void locker_0(void)
 {
     meet();
+    begin = bench_now();
     lock_and_count(0);
 }
 
@@ -191,18 +192,17 @@ static void locker_1(void)
 
 double raw_spin(long n)
 {
-    double least = 1e18;
+    static struct bench_latency all;
+    all.n = 0;
     pthread_spin_init(&lock, PTHREAD_PROCESS_PRIVATE);
     turns = n / 32;
     for (int batch = 0; batch < 16; batch++) {
         ready = 0;
-        double start = bench_now();
         both(locker_0, locker_1);
         double end = ends[0] > ends[1] ? ends[0] : ends[1];
-        double ns = (end - start) / (double)(2 * turns);
-        least = ns < least ? ns : least;
+        bench_latency_add(&all, (end - begin) / (double)(2 * turns));
     }
-    return least;
+    return bench_latency_quantile(&all, 0.5);
 }
 
 double raw_millisecond(long n)
