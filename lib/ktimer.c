@@ -86,8 +86,8 @@ static int check_timer(const struct kss_timer *t, const struct kss_machine *m)
         return kssi_error(-EINVAL, "timer %p was never initialised: call kss_timer_init() first", (const void *)t);
     uint64_t owner = __atomic_load_n(&t->owner, __ATOMIC_ACQUIRE);
     if (owner && owner != m->number)
-        return kssi_error(-EINVAL, "timer %p was armed in another machine: call kss_timer_init() before it is used here",
-                          (const void *)t);
+        return kssi_error(-EINVAL, "timer %p was armed in another machine: call kss_timer_init() before it is used "
+                          "here", (const void *)t);
     return 0;
 }
 
@@ -98,8 +98,8 @@ static int check_call(const struct kss_timer *t)
     return check_timer(t, kssi_current()->machine);
 }
 
-/* The CPU whose timer it is, locked: it changes under that CPU's lock only. A new one becomes this CPU's. Interrupts are
-   off. */
+/* The CPU whose timer it is, locked: it changes under that CPU's lock only. A new one becomes this CPU's. Interrupts
+   are off. */
 static struct kssi_cpu *lock_cpu_of(struct kss_timer *t)
 {
     struct kss_machine *m = kssi_current()->machine;

@@ -124,8 +124,8 @@ static int check_call(const struct kss_work *w)
         return kssi_error(-EINVAL, "work item %p was never initialised: call kss_work_init() first", (const void *)w);
     uint64_t owner = __atomic_load_n(&w->owner, __ATOMIC_ACQUIRE);
     if (owner && owner != kssi_current()->machine->number)
-        return kssi_error(-EINVAL, "work item %p was queued in another machine: call kss_work_init() before it is used here",
-                          (const void *)w);
+        return kssi_error(-EINVAL, "work item %p was queued in another machine: call kss_work_init() before it is used "
+                          "here", (const void *)w);
     return 0;
 }
 
@@ -272,7 +272,8 @@ static int check_flush(const struct kssi_works *q, const char *what)
     if (kss_in_irq() || kss_in_softirq())
         return kssi_error(-EPERM, "%s in a hard irq or softirq handler: only threads may wait", what);
     if (t->worker && (!q || t == q->worker))
-        return kssi_error(-EDEADLK, "%s in a work item of the same worker (%s): it would wait for itself", what, t->name);
+        return kssi_error(-EDEADLK, "%s in a work item of the same worker (%s): it would wait for itself", what,
+                          t->name);
     return 0;
 }
 

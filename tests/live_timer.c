@@ -39,8 +39,8 @@ static void notes(struct kss_timer *t, void *arg)
     ran[runs++] = (int)(long)arg;
 }
 
-/* By their times, and those of one time as they were armed; times that have passed come at the next tick. All are on one
-   CPU, armed in one go. */
+/* By their times, and those of one time as they were armed; times that have passed come at the next tick. All are on
+   one CPU, armed in one go. */
 static long order_kernel(void *arg)
 {
     static const int expected[SOME] = { 3, 4, 9, 0, 5, 6, 7, 8, 1, 10, 11, 2 };
@@ -268,7 +268,8 @@ static long million_kernel(void *arg)
     wait_for_runs(left);
     EXPECT_EQ(in_order, left);
     EXPECT_EQ(counted().timers_expired, left);
-    EXPECT_EQ(counted().timers_armed, counted().timers_expired + counted().timers_cancelled + (uint64_t)(MANY - cancelled - left));
+    EXPECT_EQ(counted().timers_armed, counted().timers_expired + counted().timers_cancelled +
+              (uint64_t)(MANY - cancelled - left));
     return 0; /* the machine ends with the others pending */
 }
 

@@ -21,7 +21,7 @@ static void expect_account(uint64_t queued)
     EXPECT_EQ(s.works_queued, s.works_done + s.works_cancelled);
 }
 
-/* ---- order -------------------------------------------------------------------------------------------------- */
+/* ---- order -------------------------------------------------------------------------------------------- */
 
 static void notes(struct kss_work *w, void *arg)
 {
@@ -62,7 +62,7 @@ START_TEST(in_order)
 }
 END_TEST
 
-/* ---- from a hard irq, a softirq and the item itself ----------------------------------------------------------- */
+/* ---- from a hard irq, a softirq and the item itself ----------------------------------------------------- */
 
 #define LINE 40
 static struct kss_work from_irq, from_softirq, from_timer;
@@ -180,7 +180,7 @@ START_TEST(queued_while_it_runs)
 }
 END_TEST
 
-/* ---- delayed, cancelled, flushed --------------------------------------------------------------------------------- */
+/* ---- delayed, cancelled, flushed --------------------------------------------------------------------------- */
 
 static long cancel_kernel(void *arg)
 {
@@ -226,7 +226,7 @@ START_TEST(delayed_cancelled_flushed)
 }
 END_TEST
 
-/* ---- from all CPUs at once ------------------------------------------------------------------------------------------ */
+/* ---- from all CPUs at once ------------------------------------------------------------------------------------ */
 
 #define SHARED 8
 #define ROUNDS 1500
@@ -298,7 +298,59 @@ START_TEST(queued_and_cancelled_from_everywhere)
 }
 END_TEST
 
-/* ---- errors, and the end -------------------------------------------------------------------------------------------- */
+/* ---- a CPU that is out: its items and its timers go on ---------------------------------------------------------- */
+
+static _Atomic int timer_runs;
+
+static void timer_counts(struct kss_timer *t, void *arg)
+{
+    (void)t;
+    (void)arg;
+    timer_runs++;
+}
+
+static void arms(void *arg)
+{
+    EXPECT_EQ(kss_timer_arm(arg, 1000000), 0);
+}
+
+static long out_kernel(void *arg)
+{
+    struct kss_work w;
+    struct kss_timer t;
+    struct kss_cpumask second = { { 2 } };
+    (void)arg;
+    EXPECT_EQ(kss_work_init(&w, counts, NULL), 0);
+    EXPECT_EQ(kss_timer_init(&t, timer_counts, NULL), 0);
+    for (int i = 1; i <= 10; i++) { /* at first the worker is made meanwhile */
+        EXPECT_EQ(kss_cpu_call(&second, arms, &t, true), 1);
+        EXPECT_EQ(kss_cpu_down(1), 0);
+        EXPECT_EQ(kss_work_queue_on(&w, 1), 1);
+        EXPECT_EQ(kss_work_flush(&w), 0);
+        EXPECT_EQ(runs, 2 * i - 1);
+        while (timer_runs < i)
+            kss_kthread_sleep(1);
+        EXPECT_EQ(kss_cpu_up(1), 0);
+        EXPECT_EQ(kss_work_queue_on(&w, 1), 1);
+        EXPECT_EQ(kss_work_flush_all(), 0);
+        EXPECT_EQ(runs, 2 * i);
+    }
+    EXPECT_EQ(kss_timer_cancel_wait(&t), 0);
+    return 0;
+}
+
+START_TEST(cpu_that_is_out)
+{
+    struct kss_config c = defer_config(defer_rates[_i]);
+    runs = timer_runs = defer_wrong_line = 0;
+    c.cpus = 2;
+    ck_assert_int_eq(test_boot(&c, defer_main, (void *)out_kernel), 0);
+    ck_assert_msg(!defer_wrong_line, "line %d: %ld", (int)defer_wrong_line, (long)defer_wrong_value);
+    ck_assert_int_eq(report_count, 0);
+}
+END_TEST
+
+/* ---- errors, and the end -------------------------------------------------------------------------------------- */
 
 static struct kss_work of_before;
 static _Atomic long own[4];
@@ -422,6 +474,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, queued_while_it_runs, 0, 2);
     tcase_add_loop_test(t, delayed_cancelled_flushed, 0, 2);
     tcase_add_loop_test(t, queued_and_cancelled_from_everywhere, 0, 2);
+    tcase_add_loop_test(t, cpu_that_is_out, 0, 2);
     tcase_add_test(t, misuse);
     tcase_add_test(t, leak_is_told);
     suite_add_tcase(s, t);

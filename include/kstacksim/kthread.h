@@ -17,8 +17,8 @@ typedef long (*kss_kthread_fn)(void *arg);
 /**
  * Makes a kernel thread that runs fn(arg), scheduled like any other, on all CPUs. name: at most 31 characters are kept.
  * priority: 1 to 99; 0: KSS_PRIO_DEFAULT. It has an id and counts for max_threads, belongs to no process, and does not
- * keep the machine running. Returns its id; -EINVAL, -EAGAIN (max_threads, or no stack), -ENOMEM, -EPERM (a host thread;
- * a handler), and what the scheduler class refuses with. Context: kernel.
+ * keep the machine running. Returns its id; -EINVAL, -EAGAIN (max_threads, or no stack), -ENOMEM, -EPERM (a host
+ * thread; a handler), and what the scheduler class refuses with. Context: kernel.
  */
 KSS_API long kss_kthread_create(const char *name, kss_kthread_fn fn, void *arg, int priority);
 /**
@@ -31,8 +31,9 @@ KSS_API int kss_kthread_stop(long tid);
 KSS_API bool kss_kthread_should_stop(void);
 /**
  * Waits until a kernel thread has ended, and frees it. *value (may be NULL) is what it returned. One that nobody joins
- * stays a zombie until the machine ends. Returns 0; -ESRCH, -EDEADLK (itself, or one that waits for the caller), -EINVAL
- * (somebody waits for it already), -EINTR (the caller was killed or asked to stop), -EPERM. Context: kernel; sleeps.
+ * stays a zombie until the machine ends. Returns 0; -ESRCH, -EDEADLK (itself, or one that waits for the caller),
+ * -EINVAL (somebody waits for it already), -EINTR (the caller was killed or asked to stop), -EPERM. Context: kernel;
+ * sleeps.
  */
 KSS_API int kss_kthread_join(long tid, long *value);
 /**

@@ -14,7 +14,9 @@ struct kss_timer;
  */
 typedef void (*kss_timer_fn)(struct kss_timer *timer, void *arg);
 
-/** A timer; the memory is the caller's, and must stay while it is pending or its function runs. All fields are private. */
+/**
+ * A timer; the memory is the caller's, and must stay while it is pending or its function runs. All fields are private.
+ */
 struct kss_timer {
     unsigned magic; /* KSS_TIMER_MAGIC, or it was never initialised */
     unsigned cpu;
@@ -30,12 +32,15 @@ struct kss_timer {
 /** Makes it a timer that is not armed. -EINVAL (NULL), -EBUSY (it is armed). Context: kernel, hard irq, host. */
 KSS_API int kss_timer_init(struct kss_timer *timer, kss_timer_fn fn, void *arg);
 /**
- * Arms it to expire in ns nanoseconds, looked at at each tick of this CPU: those whose time has come run in the order of
- * their times, then of their arming. One that is armed already is armed anew. Returns 0; -EINVAL (NULL, never
+ * Arms it to expire in ns nanoseconds, looked at at each tick of this CPU: those whose time has come run in the order
+ * of their times, then of their arming. One that is armed already is armed anew. Returns 0; -EINVAL (NULL, never
  * initialised, or armed in another machine before), -EPERM (a host thread). Context: kernel, hard irq.
  */
 KSS_API int kss_timer_arm(struct kss_timer *timer, uint64_t ns);
-/** The same, at a time of kss_sched_clock(); one that has passed: at the next tick. Errors and context as kss_timer_arm(). */
+/**
+ * The same, at a time of kss_sched_clock(); one that has passed: at the next tick. Errors and context as
+ * kss_timer_arm().
+ */
 KSS_API int kss_timer_arm_at(struct kss_timer *timer, uint64_t at_ns);
 /**
  * Arms it to expire in ns nanoseconds and from then on every period_ns, on the same CPU, until it is cancelled. Periods
@@ -44,8 +49,8 @@ KSS_API int kss_timer_arm_at(struct kss_timer *timer, uint64_t at_ns);
  */
 KSS_API int kss_timer_arm_periodic(struct kss_timer *timer, uint64_t ns, uint64_t period_ns);
 /**
- * Disarms it, from any CPU; its function may still be under way on another. Returns 1 if it was pending, 0 if not; errors
- * as kss_timer_arm(). Context: kernel, hard irq.
+ * Disarms it, from any CPU; its function may still be under way on another. Returns 1 if it was pending, 0 if not;
+ * errors as kss_timer_arm(). Context: kernel, hard irq.
  */
 KSS_API int kss_timer_cancel(struct kss_timer *timer);
 /**

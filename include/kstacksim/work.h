@@ -11,11 +11,15 @@ KSS_BEGIN_DECLS
 struct kss_work;
 /**
  * A work item's function: in a kernel thread of the CPU that it was queued on, interrupts on; it may sleep. The item is
- * not queued any more, so that the function may queue it again, or free its memory. What is said of kss_kthread_fn holds.
+ * not queued any more, so that the function may queue it again, or free its memory. What is said of kss_kthread_fn
+ * holds.
  */
 typedef void (*kss_work_fn)(struct kss_work *work, void *arg);
 
-/** A work item; the memory is the caller's, and must stay while it is queued or its function runs. All fields are private. */
+/**
+ * A work item; the memory is the caller's, and must stay while it is queued or its function runs. All fields are
+ * private.
+ */
 struct kss_work {
     unsigned magic; /* KSS_WORK_MAGIC, or it was never initialised */
     unsigned cpu, state;
@@ -37,9 +41,14 @@ KSS_API int kss_work_init(struct kss_work *work, kss_work_fn fn, void *arg);
  * machine before), -EAGAIN or -ENOMEM (no worker could be made), -EPERM (a host thread). Context: kernel, hard irq.
  */
 KSS_API int kss_work_queue(struct kss_work *work);
-/** The same on a CPU of one's choice. -EINVAL also for a CPU that there is not. Errors and context as kss_work_queue(). */
+/**
+ * The same on a CPU of one's choice. -EINVAL also for a CPU that there is not. Errors and context as kss_work_queue().
+ */
 KSS_API int kss_work_queue_on(struct kss_work *work, unsigned cpu);
-/** Queues it on this CPU in ns nanoseconds, by a kernel timer. It counts as queued at once. Errors and context as kss_work_queue(). */
+/**
+ * Queues it on this CPU in ns nanoseconds, by a kernel timer. It counts as queued at once. Errors and context as
+ * kss_work_queue().
+ */
 KSS_API int kss_work_queue_delayed(struct kss_work *work, uint64_t ns);
 /**
  * Takes it off the queue, or stops its delay, from any CPU; its function may still be under way. Returns 1 if it was
@@ -57,7 +66,10 @@ KSS_API int kss_work_cancel_wait(struct kss_work *work);
  * Context: kernel; sleeps.
  */
 KSS_API int kss_work_flush(struct kss_work *work);
-/** Waits until all items have run that were queued on any CPU before the call, delayed ones not. -EDEADLK (from any worker), -EINTR, -EPERM. Context: kernel; sleeps. */
+/**
+ * Waits until all items have run that were queued on any CPU before the call, delayed ones not. -EDEADLK (from any
+ * worker), -EINTR, -EPERM. Context: kernel; sleeps.
+ */
 KSS_API int kss_work_flush_all(void);
 /** Is it queued, or will it be after a delay? False for what is no item. Context: kernel, hard irq. */
 KSS_API bool kss_work_pending(const struct kss_work *work);
