@@ -22,10 +22,9 @@
 
 struct walk {
     struct kssi_cpu *cpu;
-    const struct kss_trap_frame *tf;
-    struct kssi_range farthest;
+    struct kssi_host_look look;
     enum kssi_host_verdict verdict;
-    uintptr_t pc;
+    uintptr_t *pc; /* NULL: does not matter */
 };
 
 static void walk(void *arg)
@@ -33,7 +32,7 @@ static void walk(void *arg)
     struct walk *w = arg;
     if (__builtin_setjmp(w->cpu->rescue) == 0) {
         w->cpu->walking = true;
-        w->verdict = w->cpu->machine->platform->host_walk(w->tf, w->farthest, &w->pc);
+        w->verdict = w->cpu->machine->platform->host_walk(w->look.from, w->look.farthest, w->pc);
     }
     w->cpu->walking = false;
 }
@@ -42,23 +41,26 @@ static void walk(void *arg)
 static enum kssi_host_verdict frames_live(struct kssi_cpu *cpu, struct kss_thread *t, const struct kss_trap_frame *tf,
                                           uintptr_t *pc)
 {
-    struct walk w = { .cpu = cpu, .tf = tf, .verdict = KSSI_HOST_UNKNOWN };
-    struct kssi_host_look look = { .tf = tf ? tf : t->tf, .sp = tf ? 0 : (uintptr_t)__builtin_frame_address(0),
-                                   .task = cpu->stacks.task, .user = { t->user_low, t->user_high } };
+    struct walk w = { .cpu = cpu, .verdict = KSSI_HOST_UNKNOWN, .pc = pc };
+    w.look.tf = tf ? tf : t->tf;
+    w.look.sp = tf ? 0 : (uintptr_t)__builtin_frame_address(0);
+    w.look.task = cpu->stacks.task;
+    w.look.user = (struct kssi_range){ t->user_low, t->user_high };
     cpu->host.scans++;
-    enum kssi_host_words words = cpu->machine->platform->host_scan(&look, &w.farthest);
+    enum kssi_host_words words = cpu->machine->platform->host_scan(&w.look);
     if (likely(words == KSSI_HOST_WORDS_NONE))
         return KSSI_HOST_FREE;
-    *pc = w.farthest.low;
-    if (words == KSSI_HOST_WORDS_SURE)
+    if (words == KSSI_HOST_WORDS_SURE) {
+        if (pc)
+            *pc = w.look.farthest.low;
         return KSSI_HOST_LIVE;
+    }
     if (cpu->reporting || cpu->walking || cpu->stacks.vector_busy[KSSI_STACK_REPORT])
         return KSSI_HOST_UNKNOWN;
     cpu->host.walks++;
     kssi_call_on_report_stack(cpu, walk, &w);
     if (w.verdict == KSSI_HOST_UNKNOWN)
         cpu->host.unknown++;
-    *pc = w.pc;
     return w.verdict;
 }
 
@@ -85,11 +87,10 @@ bool kssi_host_holds(struct kss_thread *t, const struct kss_trap_frame *tf)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     struct kss_machine *m = cpu->machine;
-    uintptr_t pc = 0;
     if (unlikely(m->config.unsafe_host_calls || t == cpu->idle))
         return false;
     bool region = *cpu->stacks.host_depth;
-    enum kssi_host_verdict verdict = region ? KSSI_HOST_LIVE : frames_live(cpu, t, tf, &pc);
+    enum kssi_host_verdict verdict = region ? KSSI_HOST_LIVE : frames_live(cpu, t, tf, NULL);
     if (likely(verdict == KSSI_HOST_FREE))
         return false;
     uint64_t now = m->platform->account_clock(m);

@@ -47,11 +47,14 @@ struct kssi_host_look {
     const struct kss_trap_frame *tf; /* the innermost; NULL: none */
     uintptr_t sp;                    /* kernel code without a trap frame of its own: where it stands; 0: it has one */
     struct kssi_range task, user;    /* the thread's stacks */
+    /* found: */
+    const struct kss_trap_frame *from; /* where a walk has to begin; NULL: at its caller */
+    struct kssi_range farthest;        /* the farthest word, and the end of its stack; SURE: where in libc */
 };
 enum kssi_host_words {
     KSSI_HOST_WORDS_NONE,
     KSSI_HOST_WORDS_SOME, /* one that may be a return address into libc: up to platform.host_walk() */
-    KSSI_HOST_WORDS_SURE  /* libc was interrupted itself, at farthest->low */
+    KSSI_HOST_WORDS_SURE  /* libc was interrupted itself */
 };
 enum kssi_host_verdict {
     KSSI_HOST_FREE,
@@ -207,10 +210,10 @@ struct kssi_platform {
     bool (*symbol)(uintptr_t pc, char *name, size_t size, uint64_t *offset);
 
     bool (*in_host_code)(uintptr_t pc); /* libc and its like, which must not be preempted */
-    /* Are frames of theirs live on the stacks of the running thread? Interrupts off. The scan looks at words, and
-       gives the farthest that it found, with the end of its stack; the walk by unwind tables decides. pc: where in
-       libc. The walk may fault, and uses some KiB of stack. */
-    enum kssi_host_words (*host_scan)(const struct kssi_host_look *look, struct kssi_range *farthest);
+    /* Are frames of theirs live on the stacks of the running thread? Interrupts off. The scan looks at words; the walk
+       by unwind tables, up to the farthest of these, decides. pc: which of its functions was called, or NULL. The walk may fault, and uses some KiB
+       of stack. */
+    enum kssi_host_words (*host_scan)(struct kssi_host_look *look);
     enum kssi_host_verdict (*host_walk)(const struct kss_trap_frame *tf, struct kssi_range farthest, uintptr_t *pc);
     void (*host_look_again)(uint64_t ns);     /* has KSS_LINE_RESCHED raised on this CPU in about that time */
     void (*host_load_depth)(uint32_t depth);  /* the regions of the thread that is switched to */

@@ -67,7 +67,9 @@ static void exit_work(struct kss_thread *t, struct kss_trap_frame *tf)
         uint32_t flags = t->ti->flags;
         if (unlikely(tf->vector == KSS_VEC_NMI)) /* whatever it interrupted is not to be taken apart here */
             return;
-        if ((flags & KSS_TI_KILLED) && tf->mode == KSS_MODE_USER && !kssi_host_holds(t, tf))
+        /* In libc it dies later; but not after an exception, which would only come again. */
+        if ((flags & KSS_TI_KILLED) && tf->mode == KSS_MODE_USER &&
+            (tf->vector < KSS_VEC_IRQ || !kssi_host_holds(t, tf)))
             kssi_thread_exit(t, t->exit_status, 0);
         if (!(flags & KSS_TI_NEED_RESCHED) || !may_switch(t, tf) || kssi_host_holds(t, tf))
             return;

@@ -121,7 +121,7 @@ struct kssi_range kssi_hostcall_hull(void);
 bool kssi_hostcall_contains(uintptr_t pc); /* is it libc, ld.so, the vDSO or their like? */
 
 /* hostframes.c: see struct kssi_platform */
-enum kssi_host_words kssi_host_scan(const struct kssi_host_look *look, struct kssi_range *farthest);
+enum kssi_host_words kssi_host_scan(struct kssi_host_look *look);
 enum kssi_host_verdict kssi_host_walk(const struct kss_trap_frame *tf, struct kssi_range farthest, uintptr_t *pc);
 void kssi_host_look_again(uint64_t ns);
 void kssi_host_load_depth(uint32_t depth);

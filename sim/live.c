@@ -317,6 +317,8 @@ static int live_acknowledge(uint64_t *raised_ns)
     hot->pending = 0; /* before looking: a signal from here on sets it again */
     if (hot->host_depth) { /* a system call's exit, or interrupts turned on, in a host region: its end looks again */
         hot->host_held = 1;
+        if (kssi_intc_deliverable(&hot->hw->intc))
+            kssi_host_hold(hot->hw, KSS_HOST_REGION);
         return -1;
     }
     return kssi_acknowledge(hot, raised_ns);
