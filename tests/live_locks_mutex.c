@@ -226,6 +226,7 @@ static struct kss_config priorities(void)
 START_TEST(inversion)
 {
     struct kss_config c = priorities();
+    c.cpus = 1;
     ck_assert_int_eq(test_boot(&c, inversion_main, NULL), 0);
     ck_assert_int_eq(wrong, 0);
     ck_assert_str_eq(order, "lhm");
