@@ -25,7 +25,9 @@ static void cells(const struct bench *b, const struct result *r, char cell[7][48
     snprintf(cell[3], 48, "%.0f", r->raw);
     snprintf(cell[4], 48, "%.2f", r->ratio);
     snprintf(cell[5], 48, "%.2f-%.2f", r->low, r->high);
-    snprintf(cell[6], 48, b->limit > 0 ? "%.2f" : "", b->limit);
+    cell[6][0] = 0;
+    if (b->limit > 0)
+        snprintf(cell[6], 48, "%.2f", b->limit);
 }
 
 void print_table(const struct bench *benches, const struct result *r, size_t n)
