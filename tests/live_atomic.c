@@ -323,6 +323,7 @@ START_TEST(leak_of_an_interrupt_handler)
 {
     for (int stacks = 0; stacks < 2; stacks++) {
         struct kss_config c = test_config();
+        c.cpus = 1; /* the line comes to CPU 0, and interrupts who raises it */
         c.irq_stacks = stacks ? KSS_IRQ_STACKS_PER_CPU : KSS_IRQ_STACKS_NONE;
         struct kss_machine *m = machine_with_isr(&c);
         isr_job = isr_leaks[_i].isr;

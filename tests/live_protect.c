@@ -11,6 +11,7 @@
 static struct kss_config closed_config(void)
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* mprotect is the whole process's */
     c.syscall_entry = KSS_SYSCALL_TRAP;
     c.protect = KSS_PROTECT_MPROTECT;
     return c;
@@ -521,6 +522,7 @@ START_TEST(refused)
     const struct refusal *r = &refusals[_i];
     struct kss_config c = test_config();
     struct kss_machine *m = (void *)1;
+    c.cpus = 1;
     c.protect = r->protect;
     c.syscall_entry = r->entry;
     ck_assert_int_eq(kss_machine_create(&m, &c), r->error);

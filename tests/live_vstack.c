@@ -15,6 +15,7 @@ static struct kss_machine *machine;
 static void build(enum kss_irq_stacks stacks, kss_trap_fn handler)
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* the lines come to CPU 0: all is to nest there */
     c.irq_stacks = stacks;
     c.watchdog = (struct kss_watchdog){ 0 };
     machine = test_machine(&c);

@@ -25,6 +25,7 @@ LIVE_TESTS += tests/live_kthread tests/live_timer tests/live_work
 LIVE_TESTS += tests/live_locks_spin tests/live_locks_sleep
 LIVE_TESTS += tests/live_locks_spin tests/live_locks_mutex tests/live_locks_misuse tests/live_locks_sleep
 LIVE_TESTS += tests/live_smp tests/live_smp_move tests/live_smp_stop tests/live_smp_litmus
+LIVE_TESTS += tests/live_smp_stacks
 check_PROGRAMS += $(LIVE_TESTS)
 TESTS += $(LIVE_TESTS)
 tests_live_stack_LDADD = $(TEST_LIBS)
@@ -57,6 +58,7 @@ tests_live_timer_SOURCES = tests/live_timer.c tests/defer.h
 tests_live_timer_LDADD = $(TEST_LIBS)
 tests_live_work_SOURCES = tests/live_work.c tests/defer.h
 tests_live_work_LDADD = $(TEST_LIBS)
+tests_live_smp_stacks_LDADD = $(TEST_LIBS)
 tests_live_smp_stop_LDADD = $(TEST_LIBS) -lpthread
 tests_live_smp_litmus_LDADD = $(TEST_LIBS)
 tests_live_smp_move_SOURCES = tests/live_smp_move.c tests/regs_x86_64.S
@@ -97,8 +99,9 @@ check_PROGRAMS += tests/soak
 TESTS += tests/soak
 tests_soak_SOURCES = tests/soak.c tests/soak_jobs.c tests/soak.h tests/regs_x86_64.S
 tests_soak_LDADD = libkstacksim.la -lpthread
+# Ten minutes on each count of CPUs.
 soak: tests/soak
-	KSS_SOAK_SECONDS=$${KSS_SOAK_SECONDS:-600} tests/soak
+	KSS_SOAK_SECONDS=$${KSS_SOAK_SECONDS:-2400} tests/soak
 .PHONY: soak
 
 SCRIPT_TESTS = tests/examples.sh tests/faults.sh
