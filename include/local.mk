@@ -11,6 +11,7 @@ kssinclude_HEADERS = \
 	include/kstacksim/machine.h \
 	include/kstacksim/picture.h \
 	include/kstacksim/process.h \
+	include/kstacksim/latency.h \
 	include/kstacksim/profile.h \
 	include/kstacksim/report.h \
 	include/kstacksim/sched.h \

@@ -149,7 +149,8 @@ int kssi_cpu_init(struct kssi_cpu *cpu)
     int r = kssi_cpu_stacks_init(cpu);
     if (r < 0)
         return r;
-    if (m->config.latency && (r = kssi_histograms_init(cpu)) < 0)
+    r = kssi_latency_init(cpu);
+    if (r < 0)
         return r;
     cpu->idle = make_idle(cpu);
     cpu->current = cpu->idle; /* for other CPUs, until it has booted */
@@ -158,7 +159,7 @@ int kssi_cpu_init(struct kssi_cpu *cpu)
 
 void kssi_cpu_fini(struct kssi_cpu *cpu)
 {
-    kssi_histograms_fini(cpu);
+    kssi_latency_fini(cpu);
     free(cpu->kstacks.low);
     free(cpu->ustacks.low);
     free(cpu->boot_context);

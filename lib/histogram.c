@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A log-linear histogram of nanoseconds: 16 buckets a power of two, so a relative error of at most
- * 1/16, over the whole range of 64 bits (the layout of HdrHistogram, Gil Tene). Debian has no C
- * library for it. Written by one CPU in hard irq context; no allocation, no locks.
+ * 1/16, over the whole range of 64 bits (the layout of HdrHistogram, Gil Tene). Debian 12 has no C
+ * library for it: hdr_histogram_c is packaged for Go and Java only. Written by one CPU in hard irq context; no
+ * allocation, no locks. An array of them is not touched, and so takes no memory, before it is written to.
  */
 #include "kernel.h"
 
-#include <errno.h>
 
 #define SUB 16u
 #define BUCKETS (SUB * 61)
@@ -16,24 +16,14 @@ struct kssi_histogram {
     uint64_t bucket[BUCKETS];
 };
 
-#define ALL_OF_A_CPU (2 * KSS_IRQ_LINES * sizeof(struct kssi_histogram))
-
-/* A megabyte a CPU, of which as much is touched as there are lines in use. */
-int kssi_histograms_init(struct kssi_cpu *cpu)
+struct kssi_histogram *kssi_histograms_new(struct kss_machine *m, unsigned n)
 {
-    struct kssi_histogram *h = kssi_pages_new(cpu->machine, ALL_OF_A_CPU);
-    if (!h)
-        return kssi_error(-ENOMEM, "no host memory for latency histograms");
-    for (unsigned i = 0; i < KSS_IRQ_LINES; i++) {
-        cpu->to_handler[i] = h + 2 * i;
-        cpu->handler[i] = h + 2 * i + 1;
-    }
-    return 0;
+    return kssi_pages_new(m, n * sizeof(struct kssi_histogram));
 }
 
-void kssi_histograms_fini(struct kssi_cpu *cpu)
+void kssi_histograms_free(struct kss_machine *m, struct kssi_histogram *h, unsigned n)
 {
-    kssi_pages_free(cpu->machine, cpu->to_handler[0], ALL_OF_A_CPU);
+    kssi_pages_free(m, h, n * sizeof(struct kssi_histogram));
 }
 
 static unsigned bucket_of(uint64_t v)
@@ -53,8 +43,9 @@ static uint64_t bucket_top(unsigned b)
     return ((uint64_t)(b % SUB + SUB + 1) << shift) - 1;
 }
 
-void kssi_histogram_add(struct kssi_histogram *h, uint64_t ns)
+void kssi_histogram_add(struct kssi_histogram *of, unsigned i, uint64_t ns)
 {
+    struct kssi_histogram *h = &of[i];
     h->bucket[bucket_of(ns)]++;
     h->count++;
     if (ns > h->max)
@@ -72,8 +63,9 @@ static uint64_t percentile(const struct kssi_histogram *h, unsigned per_mille)
     return h->max;
 }
 
-void kssi_histogram_read(const struct kssi_histogram *h, struct kss_latency *out)
+void kssi_histogram_read(const struct kssi_histogram *of, unsigned i, struct kss_latency *out)
 {
+    const struct kssi_histogram *h = &of[i];
     *out = (struct kss_latency){ .count = h->count, .max_ns = h->max, .p50_ns = percentile(h, 500),
                                  .p90_ns = percentile(h, 900), .p99_ns = percentile(h, 990),
                                  .p999_ns = percentile(h, 999) };

@@ -14,12 +14,6 @@ struct handling {
     uint64_t raised_ns;
 };
 
-static void note_latency(struct kssi_histogram *h, uint64_t from, uint64_t to)
-{
-    if (h && from && to >= from)
-        kssi_histogram_add(h, to - from);
-}
-
 /* Not inlined: its text would be on the stack of every interrupt. */
 __attribute__((noinline)) static void report_spurious(struct kssi_cpu *cpu, unsigned line)
 {
@@ -38,18 +32,16 @@ static void run_handler(void *arg)
     struct kssi_cpu *cpu = h->cpu;
     struct kss_machine *m = cpu->machine;
     struct kssi_irq_desc *desc = &m->irq[h->line];
-    uint64_t start = 0, begun = 0;
+    uint64_t begun = 0;
     /* A storm, each handler raising the next, would never let the stop through: there is an end to it. */
     if (unlikely(m->stopping && h->line != KSS_LINE_TIMER && h->line != KSS_LINE_STOP) &&
         cpu->handled_stopping++ > HANDLED_STOPPING) {
         kss_irq_eoi(h->line);
         return;
     }
-    if (unlikely(m->config.latency)) {
-        start = kssi_now(m);
-        note_latency(cpu->to_handler[h->line], h->raised_ns, start);
-    }
-    if (likely(cpu->storm.on))
+    if (unlikely(cpu->latency != NULL))
+        kssi_latency_reached(cpu, h->line, h->raised_ns, kssi_now(m));
+    if (likely(cpu->storm.on || cpu->latency))
         begun = m->platform->account_clock(m);
     KSSI_TRACE(m, KSS_TR_ISR_IN, h->line, (uintptr_t)__builtin_frame_address(0), 0, 0);
     struct kss_thread *t = cpu->current;
@@ -74,10 +66,13 @@ static void run_handler(void *arg)
     if (!kssi_atomic_kept(t, &was, false))
         kssi_report_leak(t, h->tf, -1, &was, false);
     KSSI_TRACE(m, KSS_TR_ISR_OUT, h->line, 0, 0, 0);
-    if (unlikely(m->config.latency))
-        note_latency(cpu->handler[h->line], start, kssi_now(m));
-    if (likely(cpu->storm.on))
-        kssi_storm_note(cpu, h->line, m->platform->account_clock(m) - begun, h->tf);
+    if (likely(begun)) {
+        uint64_t ns = m->platform->account_clock(m) - begun;
+        if (unlikely(cpu->latency != NULL))
+            kssi_latency_handled(cpu, KSS_VEC_IRQ + h->line, ns);
+        if (likely(cpu->storm.on))
+            kssi_storm_note(cpu, h->line, ns, h->tf);
+    }
 }
 
 void kssi_irq_dispatch(struct kss_trap_frame *tf, void *arg)
@@ -292,23 +287,5 @@ int kss_irq_stats(struct kss_machine *m, unsigned cpu, unsigned line, struct kss
     kssi_storm_stats(&m->cpu[cpu], line, stats);
     stats->unhandled = m->irq[line].unhandled;
     snprintf(stats->name, sizeof stats->name, "%s", m->irq[line].name);
-    return 0;
-}
-
-int kss_irq_latency(struct kss_machine *m, unsigned cpu, unsigned line, struct kss_latency *to_handler,
-                    struct kss_latency *handler)
-{
-    int r = kssi_valid_machine(m);
-    if (r < 0)
-        return r;
-    if (line >= KSS_IRQ_LINES || cpu >= m->cpus)
-        return kssi_error(-EINVAL, "line %u of CPU %u: no such line or CPU", line, cpu);
-    struct kssi_cpu *c = &m->cpu[cpu];
-    if (!c->to_handler[line])
-        return kssi_error(-ENODATA, "kss_config.latency is off: nothing was measured");
-    if (to_handler)
-        kssi_histogram_read(c->to_handler[line], to_handler);
-    if (handler)
-        kssi_histogram_read(c->handler[line], handler);
     return 0;
 }

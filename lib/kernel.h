@@ -115,6 +115,7 @@ struct kss_thread {
     struct kssi_held held[KSSI_HELD_MAX]; /* the first of them, outermost first */
     uintptr_t irqs_off_at;       /* where interrupts were turned off; 0: since the last entry by its gate */
     uintptr_t preempt_off_at;    /* where preempt_count left 0 */
+    uint64_t preempt_off_ns;     /* and when, if latencies are measured; 0: it is 0 */
     struct kss_waiter *waiters;  /* where it is queued, innermost first */
     struct kss_mutex *mutexes;   /* that it holds, the last one first */
     char error[KSSI_ERROR_MAX];  /* kss_last_error() */
@@ -211,6 +212,12 @@ struct kssi_stack_cache {
 };
 
 struct kssi_histogram;
+struct kssi_latency;
+/* Where interrupts were turned off or on. pc 0: by a trap. */
+struct kssi_place {
+    uintptr_t pc;
+    unsigned vector;
+};
 struct kssi_profile;
 struct kssi_class_op;
 struct kssi_ejection;
@@ -312,7 +319,7 @@ struct kssi_cpu {
         bool region;
     } host_held;
     struct kss_host_stats host;   /* of these, the platform has the interrupts */
-    struct kssi_histogram *to_handler[KSS_IRQ_LINES], *handler[KSS_IRQ_LINES];
+    struct kssi_latency *latency; /* NULL: not measured */
     bool halted;
     struct kssi_storm storm;
     struct kssi_watch {           /* interrupts off: see watchdog.c */
@@ -868,9 +875,29 @@ void kssi_profile_sleep(void);                /* the caller is about to */
 /* machine.c: memory for tables, zero, of which the host gives as much as is touched. NULL: it gives none. */
 void *kssi_pages_new(struct kss_machine *m, size_t size);
 void kssi_pages_free(struct kss_machine *m, void *p, size_t size); /* p NULL: nothing */
-int kssi_histograms_init(struct kssi_cpu *cpu);
-void kssi_histograms_fini(struct kssi_cpu *cpu);
-void kssi_histogram_add(struct kssi_histogram *h, uint64_t ns);
-void kssi_histogram_read(const struct kssi_histogram *h, struct kss_latency *out);
+/* An array of n; NULL: no memory. */
+struct kssi_histogram *kssi_histograms_new(struct kss_machine *m, unsigned n);
+void kssi_histograms_free(struct kss_machine *m, struct kssi_histogram *h, unsigned n);
+void kssi_histogram_add(struct kssi_histogram *of, unsigned i, uint64_t ns);
+void kssi_histogram_read(const struct kssi_histogram *of, unsigned i, struct kss_latency *out);
+
+/* latency.c: all but init and fini only if cpu->latency, which is there if kss_config.latency is on. */
+int kssi_latency_init(struct kssi_cpu *cpu);
+void kssi_latency_fini(struct kssi_cpu *cpu);
+/* A handler has ended; interrupts off. A line's handler has been reached. */
+void kssi_latency_handled(struct kssi_cpu *cpu, unsigned vector, uint64_t ns);
+void kssi_latency_reached(struct kssi_cpu *cpu, unsigned line, uint64_t raised, uint64_t now);
+/* This CPU's interrupts have been turned off, and are about to be turned on. pc 0: by a trap of that vector. */
+void kssi_latency_irqs_off(uintptr_t pc, unsigned vector);
+void kssi_latency_irqs_on(uintptr_t pc, unsigned vector);
+void kssi_latency_preempt_off(struct kss_thread *t);
+void kssi_latency_preempt_on(struct kss_thread *t, uintptr_t pc);
+/* Turns interrupts on, where they may have been off for long. */
+static inline void kssi_irq_enable_at(const struct kss_machine *m, uintptr_t pc, unsigned vector)
+{
+    if (unlikely(m->config.latency))
+        kssi_latency_irqs_on(pc, vector);
+    kssi_irq_enable();
+}
 
 #endif

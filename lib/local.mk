@@ -36,6 +36,8 @@ lib_libkernel_la_SOURCES = \
 	lib/kthread.c \
 	lib/ktimer.c \
 	lib/kview.c \
+	lib/latency.c \
+	lib/latency_text.c \
 	lib/lockdep.c \
 	lib/machine.c \
 	lib/mutex.c \

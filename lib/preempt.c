@@ -7,8 +7,11 @@ void kss_preempt_disable(void)
     if (!kssi_require_kernel())
         return;
     struct kss_thread *t = kssi_current();
-    if (t->ti->preempt_count++ == 0)
+    if (t->ti->preempt_count++ == 0) {
         t->preempt_off_at = (uintptr_t)__builtin_return_address(0);
+        if (unlikely(t->machine->config.latency))
+            kssi_latency_preempt_off(t);
+    }
 }
 
 void kss_preempt_enable(void)
@@ -18,6 +21,8 @@ void kss_preempt_enable(void)
     struct kss_thread *t = kssi_current();
     struct kss_thread_info *ti = t->ti;
     KSS_ASSERT(ti->preempt_count > 0);
+    if (unlikely(t->preempt_off_ns) && ti->preempt_count == 1)
+        kssi_latency_preempt_on(t, (uintptr_t)__builtin_return_address(0));
     /* An interrupt between the two lines may preempt right here: then the flag is clear below. */
     ti->preempt_count--;
     if (unlikely(ti->preempt_count == 0 && (ti->flags & KSS_TI_NEED_RESCHED)) && kssi_irqs_on() &&
@@ -48,8 +53,12 @@ bool kss_in_irq(void)
 static bool irq_save_at(uintptr_t pc)
 {
     bool on = kssi_irq_save();
-    if (on)
-        kssi_current()->irqs_off_at = pc; /* for reports */
+    if (on) {
+        struct kss_thread *t = kssi_current();
+        t->irqs_off_at = pc; /* for reports */
+        if (unlikely(t->machine->config.latency))
+            kssi_latency_irqs_off(pc, 0);
+    }
     return on;
 }
 
@@ -62,7 +71,7 @@ void kss_irq_disable(void)
 void kss_irq_enable(void)
 {
     if (kssi_require_kernel())
-        kssi_irq_enable();
+        kssi_irq_enable_at(kssi_current()->machine, (uintptr_t)__builtin_return_address(0), 0);
 }
 
 bool kss_irq_save(void)
@@ -72,8 +81,8 @@ bool kss_irq_save(void)
 
 void kss_irq_restore(bool on)
 {
-    if (kssi_require_kernel())
-        kssi_irq_restore(on);
+    if (kssi_require_kernel() && on)
+        kssi_irq_enable_at(kssi_current()->machine, (uintptr_t)__builtin_return_address(0), 0);
 }
 
 bool kss_irqs_enabled(void)

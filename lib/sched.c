@@ -311,6 +311,8 @@ void kssi_schedule(enum kss_switch_reason reason)
     struct kss_machine *m = prev->machine;
     bool on = kssi_irq_save();
     struct kssi_cpu *cpu = kssi_this_cpu();
+    if (unlikely(cpu->latency != NULL) && on)
+        kssi_latency_irqs_off((uintptr_t)__builtin_return_address(0), 0);
     check_may_switch(cpu, prev, on, reason);
     KSS_ASSERT(prev->kstack_arena); /* nobody sleeps on a borrowed stack */
     if (unlikely(!kssi_kstack_end_ok(prev) || (m->fenced && kssi_kstack_fence_hit(prev))))
@@ -324,7 +326,8 @@ void kssi_schedule(enum kss_switch_reason reason)
     kssi_lock(&m->sched_lock, prev);
     if (reason == KSS_SWITCH_SLEEP && prev->state == KSS_THREAD_RUNNING) {
         kssi_unlock(&m->sched_lock); /* woken since kss_wait_prepare(); need_resched stays */
-        kssi_irq_restore(on);
+        if (on)
+            kssi_irq_enable_at(m, (uintptr_t)__builtin_return_address(0), 0);
         return;
     }
     kssi_ti_clear(prev->ti, KSS_TI_NEED_RESCHED);
@@ -341,7 +344,8 @@ void kssi_schedule(enum kss_switch_reason reason)
         switch_to(cpu, prev, next, reason);
     else
         kssi_unlock(&m->sched_lock);
-    kssi_irq_restore(on);
+    if (on)
+        kssi_irq_enable_at(m, (uintptr_t)__builtin_return_address(0), 0);
 }
 
 KSSI_TAIL_CALL void kss_reschedule(void)

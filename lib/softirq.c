@@ -38,10 +38,12 @@ static void run_all(void *arg)
         uint64_t bits = cpu->softirq_pending;
         cpu->softirq_pending = 0; /* interrupts are off: what is raised from here on is run in the next round */
         ++*rounds;
-        kssi_irq_enable();
+        kssi_irq_enable_at(cpu->machine, (uintptr_t)kssi_softirq_run, 0);
         for (; bits; bits &= bits - 1)
             run_one(cpu, (unsigned)__builtin_ctzll(bits));
         kssi_irq_disable();
+        if (unlikely(cpu->latency != NULL))
+            kssi_latency_irqs_off((uintptr_t)kssi_softirq_run, 0);
     }
 }
 
@@ -161,7 +163,8 @@ int kss_softirq_raise(unsigned number)
     cpu->softirq_pending |= 1ull << number;
     if (on && !cpu->in_softirq && !cpu->irq_depth)
         kssi_softirq_run(cpu); /* from a thread: at once */
-    kssi_irq_restore(on);
+    if (on)
+        kssi_irq_enable_at(m, (uintptr_t)__builtin_return_address(0), 0);
     return 0;
 }
 

@@ -216,6 +216,8 @@ bool kss_spin_lock(struct kss_spinlock *lock)
     }
     bool on = kssi_irq_save();
     struct kss_thread *self = kssi_current();
+    if (unlikely(self->machine->config.latency) && on)
+        kssi_latency_irqs_off(pc, 0);
     if (unlikely(!initialised(lock)) && !report_no_lock(lock, self, "takes", pc, "it was to be taken"))
         return on;
     if (unlikely(lock->holder == self))
@@ -294,7 +296,7 @@ void kss_spin_unlock(struct kss_spinlock *lock, bool irqs_were_on)
     drop(self, lock);
     kssi_unlock(lock);
     if (irqs_were_on)
-        kssi_irq_enable();
+        kssi_irq_enable_at(self->machine, (uintptr_t)__builtin_return_address(0), 0);
 }
 
 /* ---- statistics ---------------------------------------------------------------------------------- */

@@ -271,6 +271,8 @@ void kssi_thread_entry(void)
     kssi_frame_init_user(tf, t->fn, t->arg, t->user_high);
     kssi_frame_seal(tf, t->canary); /* an interrupt may be handled on it before it is left through */
     KSSI_TRACE(t->machine, KSS_TR_LEAVE, tf->vector, (uintptr_t)tf, (uintptr_t)t->fn, KSS_MODE_USER);
+    if (unlikely(t->machine->config.latency))
+        kssi_latency_irqs_on((uintptr_t)kssi_thread_entry, 0);
     first_return(t);
 }
 

@@ -17,8 +17,11 @@ static void enter(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_fr
             kssi_spare_stack_adopt(cpu, t);
         cpu->stats.entries_user++;
     }
-    if (tf->irqs_on)
+    if (tf->irqs_on) {
         t->irqs_off_at = 0; /* by the entry itself */
+        if (unlikely(cpu->latency != NULL))
+            kssi_latency_irqs_off(0, tf->vector);
+    }
     tf->prev = t->tf;
     t->tf = tf;
     if (++t->nesting > cpu->stats.max_nesting)
@@ -41,10 +44,19 @@ static void dispatch(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap
         kssi_panic(KSS_REPORT_DOUBLE_FAULT, "double fault: the loaded table has no handler for vector %u (%s)",
                    tf->vector & 0xff, kss_vector_name(tf->vector));
     struct kssi_atomic was = kssi_atomic_state(t, gate->type == KSS_GATE_TRAP && tf->irqs_on && !tf->stack);
+    unsigned vector = tf->vector; /* the frame may come to hold another one, or the handler change it */
+    uint64_t begun = 0;
+    if (unlikely(cpu->latency != NULL) && gate->handler != kssi_irq_dispatch) /* which measures itself */
+        begun = cpu->machine->platform->account_clock(cpu->machine);
     if (was.irqs_on)
-        kssi_irq_enable();
+        kssi_irq_enable_at(cpu->machine, 0, vector);
     gate->handler(tf, gate->arg);
     bool on = kssi_irq_save();
+    if (unlikely(begun)) {
+        if (on)
+            kssi_latency_irqs_off(0, vector);
+        kssi_latency_handled(kssi_this_cpu(), vector, t->machine->platform->account_clock(t->machine) - begun);
+    }
     if (!kssi_atomic_kept(t, &was, on) && gate->handler != kssi_irq_dispatch) /* which has looked itself */
         kssi_report_leak(t, tf, -1, &was, on);
 }
@@ -108,6 +120,8 @@ static void exit_to_user(struct kss_thread *t)
 static void leave(struct kssi_cpu *cpu, struct kss_thread *t, struct kss_trap_frame *tf)
 {
     KSSI_TRACE(t->machine, KSS_TR_LEAVE, tf->vector, (uintptr_t)tf, kssi_frame_pc(tf), tf->mode);
+    if (unlikely(cpu->latency != NULL) && tf->irqs_on)
+        kssi_latency_irqs_on(0, tf->vector);
     t->nesting--;
     t->tf = tf->prev;
     if (tf->stack)
@@ -172,6 +186,8 @@ void kssi_trap_again(struct kss_trap_frame *tf)
         kssi_spare_stack_adopt(cpu, t);
     if (tf->mode == KSS_MODE_USER && !tf->stack)
         t->user_frame = (uintptr_t)tf; /* the next entry's place may have been chosen already */
+    if (unlikely(cpu->latency != NULL) && tf->irqs_on)
+        kssi_latency_irqs_off(0, KSS_VEC_IRQ + (unsigned)line);
     struct kssi_range interrupted = enter_stack(cpu, tf);
     if (tf->stack)
         cpu->stacks.vector_busy[tf->stack] = 1; /* leave() has said that the frame is done with */

@@ -11,6 +11,7 @@
 #include <kstacksim/kstack.h>
 #include <kstacksim/trap.h>
 #include <kstacksim/irq.h>
+#include <kstacksim/latency.h>
 #include <kstacksim/syscall.h>
 #include <kstacksim/sched.h>
 #include <kstacksim/smp.h>

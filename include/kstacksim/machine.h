@@ -92,7 +92,7 @@ struct kss_config {
 
     bool trace;            /* record events from boot on; default off */
     unsigned trace_events; /* ring size per CPU in events: power of two, 64 to 2^24; 16384 */
-    bool latency;          /* keep interrupt latency histograms; default off */
+    bool latency;          /* measure handlers, interrupts and preemption off: see latency.h; default off */
     bool profile;          /* count stacks at ticks and sleeps: see profile.h; default off */
     bool lock_order;       /* check the order in which spinlocks are taken; off */
     struct kss_watchdog watchdog;
