@@ -70,6 +70,8 @@ static void defaults(void)
     EXPECT("trace_events", c.trace_events, 16384);
     EXPECT("latency", c.latency, false);
     EXPECT("check_switches", c.check_switches, false);
+    EXPECT("check_host_blocks", c.check_host_blocks, false);
+    EXPECT("unsafe_host_calls", c.unsafe_host_calls, false);
     EXPECT("host_signals", c.host_signals, false);
     EXPECT("seed", c.seed, 0);
     EXPECT("on_report", c.on_report == NULL, true);
