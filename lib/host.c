@@ -187,8 +187,8 @@ int kss_host_stats(struct kss_machine *m, int cpu, struct kss_host_stats *s)
     if (r < 0)
         return r;
     if (cpu < -1 || cpu >= (int)m->cpus || !s)
-        return kssi_error(-EINVAL, s ? "CPU %d: the machine has %u, and -1 is all" : "CPU %d of %u: no place for its account",
-                          cpu, m->cpus);
+        return kssi_error(-EINVAL, s ? "CPU %d: the machine has %u, and -1 is all"
+                                    : "CPU %d of %u: no place for its account", cpu, m->cpus);
     memset(s, 0, sizeof *s);
     for (unsigned i = cpu < 0 ? 0 : (unsigned)cpu; i < (cpu < 0 ? m->cpus : (unsigned)cpu + 1); i++) {
         const struct kss_host_stats *own = &m->cpu[i].host;

@@ -35,8 +35,8 @@ KSSI_UNSANITIZED static uintptr_t farthest_word(uintptr_t low, uintptr_t high)
         high = low + SCAN_MAX;
     const uintptr_t *p = (const uintptr_t *)high;
     while (p - 4 >= (const uintptr_t *)low) {
-        if (__builtin_expect((p[-1] - from < size) | (p[-2] - from < size) | (p[-3] - from < size) | (p[-4] - from < size),
-                             0))
+        bool near = (p[-1] - from < size) | (p[-2] - from < size) | (p[-3] - from < size) | (p[-4] - from < size);
+        if (__builtin_expect(near, 0))
             for (int i = 1; i <= 4; i++)
                 if (returns_to_host(p[-i]))
                     return (uintptr_t)(p - i);
