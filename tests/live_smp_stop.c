@@ -179,6 +179,12 @@ END_TEST
 static struct kss_spinlock held;
 static int *volatile nowhere = (int *)8;
 
+static void pin(unsigned cpu)
+{
+    struct kss_cpumask one = kss_cpumask_of(cpu);
+    kss_setaffinity(0, &one);
+}
+
 /* The others: in the kernel with a lock, waiting for that, with interrupts off, in user mode, computing in the kernel. */
 __attribute__((noreturn)) static long never_ends(void *arg)
 {
@@ -186,7 +192,7 @@ __attribute__((noreturn)) static long never_ends(void *arg)
     if (how == 0)
         kss_spin_lock(&held);
     else if (how == 1)
-        while (!held.locked)
+        while (!__atomic_load_n(&held.locked, __ATOMIC_ACQUIRE))
             ;
     else if (how == 2)
         kss_irq_disable();
@@ -199,6 +205,7 @@ __attribute__((noreturn)) static long never_ends(void *arg)
 
 __attribute__((noreturn)) static long other(void *arg)
 {
+    pin((unsigned)(long)arg + 1); /* before it takes a CPU for good */
     if ((long)arg < 4)
         in_kernel(never_ends, arg);
     ready++;
@@ -222,11 +229,9 @@ static void faulting_handler(unsigned line, void *arg)
 __attribute__((noreturn)) static long fault_main(void *arg)
 {
     (void)arg;
-    for (long i = 0; i < 5; i++) {
-        struct kss_cpumask cpu = kss_cpumask_of((unsigned)i + 1);
-        long pid = kss_spawn(other, (void *)i, NULL);
-        kss_setaffinity(pid, &cpu);
-    }
+    pin(0);
+    for (long i = 0; i < 5; i++)
+        kss_spawn(other, (void *)i, NULL);
     while (ready < 5)
         kss_yield();
     for (;;)
