@@ -605,6 +605,7 @@ unsigned kssi_select_cpu(const struct kss_thread *t);
 void kssi_kick_idle_for(const struct kss_thread *t); /* it is queued: an idle CPU may come for it */
 struct kss_thread *kssi_steal(struct kssi_cpu *cpu);
 void kssi_balance(struct kssi_cpu *cpu);
+void kssi_balance_idle(struct kssi_cpu *cpu); /* hard irq: does anybody wait elsewhere? */
 int kssi_affinity_set(struct kss_thread *t, const struct kss_cpumask *allowed);
 void kssi_requeue(struct kss_thread *t, void (*change)(struct kss_thread *t, void *arg), void *arg);
 

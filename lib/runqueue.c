@@ -96,6 +96,21 @@ struct kss_thread *kssi_steal(struct kssi_cpu *cpu)
     return from_busiest(cpu, 1);
 }
 
+/* At an idle CPU's tick, without the lock: somebody may wait for a CPU that has its interrupts off for long, and that had
+   other plans when the thread was queued. */
+void kssi_balance_idle(struct kssi_cpu *cpu)
+{
+    struct kss_machine *m = cpu->machine;
+    if (m->cpus == 1 || ++cpu->balance_ticks < BALANCE_TICKS || !kss_cpumask_test(&m->online, cpu->index))
+        return;
+    cpu->balance_ticks = 0;
+    for (unsigned i = 0; i < m->cpus; i++)
+        if (kssi_dsq_count(m->cpu[i].local)) {
+            kssi_set_need_resched(cpu->idle);
+            return;
+        }
+}
+
 void kssi_balance(struct kssi_cpu *cpu)
 {
     struct kss_machine *m = cpu->machine;

@@ -361,8 +361,10 @@ void kssi_sched_tick(struct kssi_cpu *cpu)
     cpu->stats.ticks++;
     if (unlikely(m->guarded && m->sched_started)) /* init() has no lock: its own CPU ejects it */
         kssi_sched_watch(cpu);
-    if (t == cpu->idle)
+    if (t == cpu->idle) {
+        kssi_balance_idle(cpu);
         return;
+    }
     kssi_lock(&m->sched_lock, t);
     account(t, m->platform->account_clock(m));
     CLASS(m, tick, t, 0);
