@@ -1,6 +1,6 @@
 # Examples see include/ only. They are not installed: people read them and copy.
 SMALL_EXAMPLES = examples/hello_syscall examples/timer_story examples/keyboard_echo \
-	examples/two_threads examples/zombie examples/recursion
+	examples/two_threads examples/zombie examples/recursion examples/many_cpus
 noinst_PROGRAMS += $(SMALL_EXAMPLES) examples/preempted_write
 examples_hello_syscall_LDADD = libkstacksim.la
 examples_timer_story_LDADD = libkstacksim.la
@@ -8,6 +8,7 @@ examples_keyboard_echo_LDADD = libkstacksim.la
 examples_two_threads_LDADD = libkstacksim.la
 examples_zombie_LDADD = libkstacksim.la
 examples_recursion_LDADD = libkstacksim.la
+examples_many_cpus_LDADD = libkstacksim.la
 examples_preempted_write_SOURCES = examples/preempted_write.c examples/pw.h examples/pw_processes.c \
 	examples/pw_show.c examples/table.c examples/table.h
 examples_preempted_write_LDADD = libkstacksim.la $(SMARTCOLS_LIBS)

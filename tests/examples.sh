@@ -42,6 +42,9 @@ expect 0 'ZOMBIE\|zombie' "$ex/zombie"
 expect 0 'ZOMBIE\|zombie' "$ex/zombie" --free
 expect 0 'high-water' "$ex/recursion"
 expect 0 'overflow' "$ex/recursion" --overflow
+expect 0 'all 2 CPUs were in the kernel at once' "$ex/many_cpus" # REQ M4
+expect 0 'all 5 CPUs were in the kernel at once' "$ex/many_cpus" --cpus 5
+expect 2 '1 to 16 are allowed' "$ex/many_cpus" --cpus 17
 expect 0 'kernel stack overflow' "$ex/deep_path" # REQ P11
 grep -q '^kernel stack of thread .*(reader), RUNNING' "$tmp/out" || fail "no picture of the deepest point"
 grep -q 'socket_deliver+' "$tmp/out" || fail "the network's path is not in the report of the overflow"
@@ -51,7 +54,7 @@ awk '$1 == "a" && $4 == "kernel" && $NF == $2 { a = 1 }
      $1 == "b" && $5 == "fits" && $6 < $2 && $10 == $6 + $7 + $8 + $9 { b = 1; small = $2 }
      $1 == "c" && $4 == "fits" && $5 > small && $5 < $2 && $9 == $5 + $8 { c = 1 }
      END { exit !(a && b && c) }' "$tmp/out" || fail "deep_path's table is not what it should be"
-for p in hello_syscall timer_story keyboard_echo two_threads zombie recursion preempted_write deep_path; do
+for p in hello_syscall timer_story keyboard_echo two_threads zombie recursion many_cpus preempted_write deep_path; do
     expect 0 'usage' "$ex/$p" --help
     expect 2 'usage\|invalid\|unrecognized' "$ex/$p" --no-such-option
 done
