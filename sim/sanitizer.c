@@ -15,7 +15,7 @@ int kssi_sanitizer_probe(void)
     if (__asan_option_detect_stack_use_after_return)
         return kssi_error(-ENOTSUP, "AddressSanitizer keeps local variables off the stack: set "
                                     "detect_stack_use_after_return=0 in ASAN_OPTIONS or in __asan_default_options()");
-    kssi_hostcall_init();
+    kssi_hostcall_refresh();
     if (!kssi_hostcall_contains((uintptr_t)__asan_unpoison_memory_region))
         return kssi_error(-ENOTSUP, "AddressSanitizer's runtime is part of the program, so that an interrupt can't "
                                     "tell its code from the program's: link with -shared-libasan");

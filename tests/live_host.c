@@ -301,8 +301,10 @@ START_TEST(test_gives_up)
     ck_assert_int_eq(report_count, 1);
     ck_assert_int_eq(reports[0].kind, KSS_REPORT_HOST_BLOCKED);
     ck_assert_int_eq(reports[0].action, KSS_ACTION_CONTINUE);
-    ck_assert_msg(strstr(reports[0].message, s->says) == reports[0].message, "%s", reports[0].message);
-    ck_assert_str_eq(reports[0].place.symbol, s->function);
+    if (!KSS_TEST_ASAN) { /* which has functions of its own before libc's */
+        ck_assert_msg(strstr(reports[0].message, s->says) == reports[0].message, "%s", reports[0].message);
+        ck_assert_str_eq(reports[0].place.symbol, s->function);
+    }
     ck_assert_uint_eq(host_stats().blocked, 1);
     ck_assert_int_eq(kss_machine_destroy(machine), 0);
 }
@@ -388,6 +390,7 @@ static long wakes_in_callback(void *arg)
 START_TEST(test_wake_in_callback)
 {
     struct kss_config c = test_config();
+    c.cpus = 1; /* or it runs on another one */
     c.timeslice_ns = 0;
     c.tick_hz = 5000;
     build(&c);

@@ -400,7 +400,8 @@ void soak_setup(void)
         token[i] = 0;
     }
     players = 0;
-    locked_a = locked_b = lock_rounds = 0;
+    locked_a = locked_b = 0;
+    lock_rounds = 0;
 }
 
 void soak_check_work(void)
