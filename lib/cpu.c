@@ -29,12 +29,15 @@ static void idle_loop(void)
 /* CPU 0's idle thread brings up the rest of the kernel, since it is the first that may. */
 static void wait_for_boot(struct kss_machine *m)
 {
+    struct kss_thread_info *ti = kssi_current()->ti;
     kssi_irq_disable();
+    ti->preempt_count++; /* an interrupt may find something to run: not before the kernel is up */
     while (!m->booted && !m->stopping) {
         m->platform->wait_for_interrupt();
         kssi_irq_enable();
         kssi_irq_disable();
     }
+    ti->preempt_count--; /* need_resched stays, and the idle loop sees it */
     kssi_irq_enable();
 }
 
@@ -127,10 +130,12 @@ void kssi_cpu_abort(void)
         m->tree_lock.locked = 0;
     if (m->report_lock.holder == t)
         kssi_unlock(&m->report_lock);
+    kssi_report_leave(t);
     while (t->locks_held)
         kssi_lock_take_away(t, true);
     /* The interrupted work can be looked at afterwards: its context is where it stopped. */
     t->context_saved = true;
+    m->platform->load_vector_table(NULL); /* the last: nothing is delivered to a CPU that has left */
     m->platform->context_switch(t->context, cpu->boot_context);
     __builtin_unreachable();
 }

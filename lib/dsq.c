@@ -75,7 +75,7 @@ static struct kssi_dsq *find(struct kss_machine *m, uint64_t id)
     if (id == KSS_DSQ_GLOBAL)
         return m->global;
     if (id == KSS_DSQ_LOCAL)
-        return kssi_this_cpu()->local;
+        id = KSS_DSQ_LOCAL_ON | kssi_this_cpu()->index; /* it may be out, and handle an interrupt */
     if (id & KSS_DSQ_LOCAL_ON) {
         uint64_t cpu = id & ~KSS_DSQ_LOCAL_ON;
         if (cpu >= m->cpus)
@@ -125,8 +125,11 @@ static int misplaced(const struct kss_thread *t)
 static bool may_run_from(const struct kss_thread *t, uint64_t id)
 {
     if (id == KSS_DSQ_LOCAL)
-        return kssi_may_run_on(t, kssi_this_cpu()->index);
-    return id == KSS_DSQ_GLOBAL || !(id & KSS_DSQ_LOCAL_ON) || kssi_may_run_on(t, (unsigned)(id & ~KSS_DSQ_LOCAL_ON));
+        id = KSS_DSQ_LOCAL_ON | kssi_this_cpu()->index;
+    unsigned cpu = (unsigned)(id & ~KSS_DSQ_LOCAL_ON);
+    if (id == KSS_DSQ_GLOBAL || !(id & KSS_DSQ_LOCAL_ON) || !kss_cpumask_test(&t->machine->online, cpu))
+        return true; /* of one that is out: the global one takes its place, see find() */
+    return kssi_may_run_on(t, cpu);
 }
 
 static int insert(struct kss_thread *t, uint64_t id, uint64_t slice_ns, bool by_vtime, uint64_t vtime)

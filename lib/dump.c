@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Every thread's stack as text, from a CPU that was stopped wherever it was by a non-maskable interrupt: what SIGQUIT
- * prints. It reads without locks, since whoever holds them stands still.
+ * prints. It reads without locks, since a CPU may have been stopped with any of
+ * them: what other CPUs take away meanwhile ends a backtrace.
  */
 #include "kernel.h"
 
@@ -39,6 +40,16 @@ static void say_stack(struct kss_thread *t, const struct kss_trap_frame *tf)
     say(m, line);
 }
 
+/* It may be reaped meanwhile, by another CPU. */
+static void say_stack_of(struct dump *d, struct kss_thread *t, const struct kss_trap_frame *tf)
+{
+    if (__builtin_setjmp(d->cpu->rescue) == 0) {
+        d->cpu->walking = true;
+        say_stack(t, tf);
+    }
+    d->cpu->walking = false;
+}
+
 static void say_thread(struct dump *d, struct kss_thread *t)
 {
     static const char *const mark[] = { "    ", "--> ", "  u " };
@@ -50,7 +61,7 @@ static void say_thread(struct dump *d, struct kss_thread *t)
              t->process ? t->process->pid : 0, kss_thread_state_name(t->state), t->wait_channel ? " on " : "",
              t->wait_channel ? t->wait_channel : "");
     say(m, line);
-    say_stack(t, tf);
+    say_stack_of(d, t, tf);
     if (t->state == KSS_THREAD_ZOMBIE || (!tf && (!t->context_saved || !t->ti)))
         return;
     memset(f, 0, FRAMES * sizeof *f);
@@ -85,10 +96,17 @@ void kssi_dump(struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
 {
     static struct kss_spinlock turn = KSS_SPINLOCK_INIT("dump"); /* one CPU at a time */
     struct dump d = { cpu, tf };
-    kssi_lock(&turn, cpu->current);
+    while (__atomic_exchange_n(&turn.locked, 1, __ATOMIC_ACQUIRE)) {
+        if (cpu->machine->stopping)
+            return;
+        kssi_relax();
+    }
+    turn.holder = cpu->current;
+    kssi_lock_note(cpu->current, &turn, 0, KSSI_HELD_SPIN); /* kssi_cpu_abort() gives it back */
     cpu->reporting = true;
     kssi_call_on_report_stack(cpu, say_all, &d);
     cpu->reporting = false;
+    kssi_lock_forget(cpu->current, &turn);
     kssi_unlock(&turn);
 }
 

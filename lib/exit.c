@@ -7,7 +7,7 @@
 void kssi_mark_killed(struct kss_thread *t, int status)
 {
     t->exit_status = status;
-    t->killed = true;
+    __atomic_store_n(&t->killed, true, __ATOMIC_SEQ_CST); /* said first, then looked: see kssi_thread_entry() */
     if (t->ti)
         kssi_ti_set(t->ti, KSS_TI_KILLED);
 }
@@ -84,6 +84,7 @@ void kssi_thread_exit(struct kss_thread *t, int status, long value)
     /* Where a fault left it queued: the entries are on the stack that goes. */
     while (t->waiters)
         kss_wait_finish(t->waiters);
+    kssi_sleeper_abandon(t);
     kssi_mutexes_abandon(t);
     kssi_irq_disable();
     kssi_frames_gone(t->user_low, t->user_high);

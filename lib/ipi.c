@@ -32,10 +32,11 @@ void kssi_on_resched(unsigned line, void *arg)
 {
     struct kssi_cpu *cpu = kssi_this_cpu();
     (void)arg;
-    /* Before: one that is sent from here on comes once more. Not sent: the CPU's own, see host.c. */
+    /* First, so that there is no moment in which neither says that somebody has sent for it. What is sent for before the
+       next line is found by the scheduler, which is called after this. Not sent: the CPU's own, see host.c. */
+    kssi_set_need_resched(cpu->current);
     if (atomic_exchange(&cpu->resched_sent, false))
         cpu->stats.reschedules++;
-    kssi_set_need_resched(cpu->current);
     kss_irq_eoi(line);
 }
 

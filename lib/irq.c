@@ -259,8 +259,8 @@ int kss_irq_eoi(unsigned line)
         return kssi_error(-EINVAL, "IRQ line %u: lines are 0 to %d", line, KSS_IRQ_LINES - 1);
     struct kss_machine *m = kssi_this_cpu()->machine;
     KSSI_TRACE(m, KSS_TR_EOI, line, 0, 0, 0);
-    int r = m->platform->eoi(line);
     kssi_watchdog_eoi(kssi_this_cpu(), line, true);
+    int r = m->platform->eoi(line); /* the last: with interrupts on it may let the next one in */
     return r < 0 ? kssi_error(r, "end of interrupt for line %u, which is not in service", line) : 0;
 }
 

@@ -7,6 +7,7 @@
  *   machine.tree_lock   process tree, ids, arenas, the CPUs' caches of stacks
  *   the mutexes' lock   who waits for which mutex, and inherits whose priority: see mutex.c; one for all
  *   wait_queue.lock     the queue's sleepers; the same of semaphores, completions, condition variables
+ *   a CPU's works.lock, then a CPU's timers.lock
  *   machine.sched_lock  thread states, dispatch queues, timers, priorities
  * and, with none of these held, cpu.timers.lock and cpu.works.lock.
  * All are taken with interrupts off. sched_lock is held across a context switch: the thread that is
@@ -331,6 +332,7 @@ struct kssi_cpu {
         unsigned scan;            /* where the look for hung threads goes on */
     } watch;
     struct kss_report report;     /* under construction; interrupts off */
+    bool own_nmi;                 /* kssi_nmi() is under way; it found no walk, so one that goes on is its own */
     bool in_on_report;            /* the experiment's function is under way */
     bool reporting, walking;      /* walking: a fault now ends the backtrace, through `rescue` */
     void *rescue[5];
@@ -787,6 +789,8 @@ int kssi_report_walk(struct kssi_cpu *cpu, const struct kss_trap_frame *tf, cons
                      struct kss_frame *frames, int max);
 /* All stacks as text; tf: where this CPU was. NMI. */
 void kssi_dump(struct kssi_cpu *cpu, const struct kss_trap_frame *tf);
+/* A thread leaves for good, perhaps in the middle of a report. */
+void kssi_report_leave(const struct kss_thread *t);
 /* Both. */
 void kssi_fault(const struct kssi_fault *fault, int status);
 /* Stops the machine from whatever state the CPU is in. */
@@ -836,6 +840,7 @@ void kssi_lock_stats(const struct kss_spinlock *lock, struct kss_lock_stats *out
 
 /* mutex.c */
 void kssi_set_base_priority(struct kss_thread *t, int priority);
+void kssi_sleeper_abandon(struct kss_thread *t); /* it dies of a fault where it slept */
 void kssi_mutexes_abandon(struct kss_thread *t); /* it ends: the next who takes one hears of it */
 /* sleeper.c: the machine has ended; its threads' places in locks that outlive it. */
 void kssi_locks_clear(struct kss_machine *m);

@@ -186,6 +186,17 @@ static void settle(struct kss_mutex *m)
     __atomic_store_n(&m->owner, (uintptr_t)owner, __ATOMIC_RELEASE);
 }
 
+/* graph. Somebody does not sleep on it any more, from whom its owner may have inherited. The owner first: without WAITED
+   it may end at once. */
+static void unsleep(struct kss_mutex *m)
+{
+    struct kss_thread *owner = thread_of(m->owner);
+    if (!m->sleepers.first)
+        remove_waited(owner, m);
+    inherit(owner);
+    settle(m);
+}
+
 static int sleep_on(struct kss_mutex *m, struct kss_thread *self, bool *on, const struct kssi_wait *wait)
 {
     struct kssi_sleeper s = { .guard = &graph, .thread = self, .mutex = m, .priority = self->priority };
@@ -197,12 +208,20 @@ static int sleep_on(struct kss_mutex *m, struct kss_thread *self, bool *on, cons
     kssi_count(&m->contended, 1);
     int r = kssi_sleeper_wait(&s, on, wait, &m->wait_ns);
     self->blocked = NULL;
-    if (!s.granted) { /* the owner may have inherited from it */
-        struct kss_thread *owner = thread_of(m->owner);
-        settle(m);
-        inherit(owner);
-    }
+    if (!s.granted)
+        unsleep(m);
     return r;
+}
+
+void kssi_mutex_sleeper_gone(struct kss_thread *t, struct kssi_sleeper *s)
+{
+    t->blocked = NULL;
+    if (s->granted) { /* kssi_mutexes_abandon() passes it on */
+        s->mutex->next_held = t->mutexes;
+        t->mutexes = s->mutex;
+    } else {
+        unsleep(s->mutex);
+    }
 }
 
 static int lock_slow(struct kss_mutex *m, struct kss_thread *self, const struct kssi_wait *wait, const char *call)

@@ -140,11 +140,13 @@ static void fill_fault(struct kss_report *r, const struct kssi_fault *f)
 /* A smashed stack may lead the unwinder anywhere: a fault on the way ends the walk, with what it has found. */
 void kssi_report_rescue(struct kssi_cpu *cpu, const struct kss_trap_frame *tf)
 {
-    if (!cpu->walking || in_nmi(cpu)) /* a handler's own fault is not the walk's */
+    if (!cpu->walking || (in_nmi(cpu) && !cpu->own_nmi)) /* a handler's own fault is not the walk's */
         return;
     cpu->walking = false;
     cpu->current->tf = tf->prev;
     cpu->current->nesting--;
+    if (tf->stack)
+        cpu->stacks.vector_busy[tf->stack] = 0;
     __builtin_longjmp(cpu->rescue, 1);
 }
 
@@ -290,10 +292,17 @@ static bool take_turn(struct kss_machine *m, const struct kss_thread *self)
     return true;
 }
 
+static struct kss_spinlock printing = KSS_SPINLOCK_INIT("report");
+
+void kssi_report_leave(const struct kss_thread *t)
+{
+    if (printing.holder == t)
+        kssi_unlock(&printing);
+}
+
 static void hand_out(struct kss_machine *m, const struct kss_report *r)
 {
-    static char text[16384]; /* one machine reports at a time: `report_lock` */
-    static struct kss_spinlock report_lock = KSS_SPINLOCK_INIT("report");
+    static char text[16384]; /* one machine reports at a time: `printing` */
     if (m->config.on_report) {
         struct kssi_cpu *cpu = kssi_this_cpu();
         cpu->in_on_report = true;
@@ -302,13 +311,13 @@ static void hand_out(struct kss_machine *m, const struct kss_report *r)
         cpu->in_on_report = false;
         return;
     }
-    bool nested = report_lock.holder == kssi_current(); /* a fault while it was printed */
+    bool nested = printing.holder == kssi_current(); /* a fault while it was printed */
     if (!nested)
-        kssi_lock(&report_lock, kssi_current());
+        kssi_lock(&printing, kssi_current());
     int n = kss_report_format(r, text, sizeof text);
     m->platform->message(text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
     if (!nested)
-        kssi_unlock(&report_lock);
+        kssi_unlock(&printing);
 }
 
 struct building {

@@ -23,10 +23,13 @@ bool kssi_may_run_on(const struct kss_thread *t, unsigned cpu)
     return !t->pinned || kss_cpumask_test(&t->allowed, cpu) || !intersect(&t->allowed, &m->online);
 }
 
-/* One that an idle CPU has been sent for already is not idle any more. */
+/* One that has been sent for already is not idle any more: by what it is to find, which need not be in its own queue,
+   or by the interrupt that is on its way, or by that one's mark. */
 static bool is_idle(const struct kss_machine *m, unsigned cpu)
 {
-    return kss_cpumask_test(&m->idle, cpu) && !kssi_dsq_count(m->cpu[cpu].local);
+    const struct kssi_cpu *c = &m->cpu[cpu];
+    return kss_cpumask_test(&m->idle, cpu) && !kssi_dsq_count(c->local) && !atomic_load(&c->resched_sent) &&
+           !(__atomic_load_n(&c->idle->ti->flags, __ATOMIC_SEQ_CST) & KSS_TI_NEED_RESCHED);
 }
 
 static int idle_cpu_for(const struct kss_thread *t, unsigned from)

@@ -5,13 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-void kss_kick_cpu(int index, unsigned flags)
+static void kick(struct kss_machine *m, unsigned index, unsigned flags)
 {
-    if (!kssi_require_kernel())
-        return;
-    struct kss_machine *m = kssi_this_cpu()->machine;
-    if (index < 0 || (unsigned)index >= m->cpus)
-        return;
     struct kssi_cpu *cpu = &m->cpu[index];
     struct kss_thread *t = __atomic_load_n(&cpu->current, __ATOMIC_RELAXED);
     if (t != cpu->idle && !(flags & KSS_KICK_PREEMPT))
@@ -19,6 +14,17 @@ void kss_kick_cpu(int index, unsigned flags)
     if (t != cpu->idle)
         __atomic_store_n(&t->slice_ns, 0, __ATOMIC_RELAXED); /* without the lock: one that runs out late, at worst */
     kssi_resched_cpu(cpu);
+}
+
+void kss_kick_cpu(int index, unsigned flags)
+{
+    if (!kssi_require_kernel())
+        return;
+    struct kss_machine *m = kssi_this_cpu()->machine;
+    bool on = kssi_irq_save(); /* the CPU that is compared with stays the caller's */
+    if (index >= 0 && (unsigned)index < m->cpus)
+        kick(m, (unsigned)index, flags);
+    kssi_irq_restore(on);
 }
 
 struct kss_thread *kss_cpu_running(int index)

@@ -17,15 +17,15 @@ static int init(struct kss_machine *m)
     return kss_dsq_create(m, QUEUE);
 }
 
-static void enqueue(struct kss_thread *t, unsigned flags)
+/* The CPU with the lowest running priority, if it is below t's, has to give way. `chooses`: one that has just taken
+   another thread; -1: none. */
+static void make_way(struct kss_thread *t, int chooses)
 {
-    kss_dsq_insert_vtime(t, QUEUE, KSS_SLICE_DEFAULT, key(t), flags);
-    /* The CPU with the lowest running priority, if it is below this one's, has to give way. */
     struct kss_thread *lowest = NULL;
     int where = -1;
     for (int cpu = 0; cpu < kss_cpu_count(); cpu++) {
         struct kss_thread *r = kss_cpu_running(cpu);
-        if (!kss_thread_allowed(t, cpu))
+        if (cpu == chooses || !kss_thread_allowed(t, cpu))
             continue;
         if (!r)
             return; /* an idle CPU will come for it */
@@ -38,13 +38,23 @@ static void enqueue(struct kss_thread *t, unsigned flags)
         kss_kick_cpu(where, KSS_KICK_PREEMPT);
 }
 
-/* prev keeps the CPU unless somebody of at least its priority waits. */
+static void enqueue(struct kss_thread *t, unsigned flags)
+{
+    kss_dsq_insert_vtime(t, QUEUE, KSS_SLICE_DEFAULT, key(t), flags);
+    make_way(t, -1);
+}
+
+/* prev keeps the CPU unless somebody of at least its priority waits. Who woke together with the one that is taken may
+   have asked for this same CPU, so another is looked for. */
 static void dispatch(int cpu, struct kss_thread *prev)
 {
-    (void)cpu;
     struct kss_thread *first = kss_dsq_first(QUEUE);
-    if (first && (!prev || kss_thread_priority(first) >= kss_thread_priority(prev)))
-        kss_dsq_move_to_local(QUEUE);
+    if (!first || (prev && kss_thread_priority(first) < kss_thread_priority(prev)))
+        return;
+    kss_dsq_move_to_local(QUEUE);
+    first = kss_cpu_count() > 1 ? kss_dsq_first(QUEUE) : NULL;
+    if (first)
+        make_way(first, cpu);
 }
 
 /* A lowered priority may have to give way. */

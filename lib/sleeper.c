@@ -137,6 +137,21 @@ int kssi_sleeper_wait(struct kssi_sleeper *s, bool *on, const struct kssi_wait *
     return r;
 }
 
+/* Its entry is on the stack that goes. */
+void kssi_sleeper_abandon(struct kss_thread *t)
+{
+    struct kssi_sleeper *s = t->sleeper;
+    if (!s)
+        return;
+    bool on = kss_spin_lock(s->guard);
+    t->sleeper = NULL;
+    if (s->queue)
+        kssi_sleeper_remove(s);
+    if (s->mutex)
+        kssi_mutex_sleeper_gone(t, s);
+    kss_spin_unlock(s->guard, on);
+}
+
 /* ---- the end of a machine ------------------------------------------------------------------------- */
 
 /* On the host thread that ran it, all CPUs halted; threads of other machines may use the same locks. */

@@ -48,6 +48,8 @@ bool kssi_sleeper_foreign(const struct kss_lock_queue *q, const struct kss_threa
 int kssi_no_foreign(const char *call);
 int kssi_stats_to(const void *lock, bool good, struct kss_lock_stats *out);
 
+/* mutex.c, graph held: who slept on a mutex is gone without having been woken, or with what it was given. */
+void kssi_mutex_sleeper_gone(struct kss_thread *t, struct kssi_sleeper *s);
 /* mutex.c, for condition variables */
 bool kssi_mutex_owned(const struct kss_mutex *mutex, const struct kss_thread *self);
 

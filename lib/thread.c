@@ -262,6 +262,7 @@ void kssi_thread_entry(void)
         t->kernel_fn();
         kssi_panic(KSS_REPORT_INVARIANT, "kernel thread %s returned", t->name);
     }
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* `ti` was set before: whoever kills sees it, or this sees `killed` */
     if (t->killed) {
         if (!t->kstack_arena)
             kssi_spare_stack_adopt(kssi_this_cpu(), t); /* a zombie holds a stack of its own */

@@ -172,14 +172,8 @@ void kssi_watchdog_tick(struct kssi_cpu *cpu)
     watch_hung(cpu);
 }
 
-void kssi_nmi(struct kss_trap_frame *tf, void *arg)
+static void nmi(struct kssi_cpu *cpu, struct kss_trap_frame *tf)
 {
-    struct kssi_cpu *cpu = kssi_this_cpu();
-    (void)arg;
-    if (cpu->reporting || cpu->walking || cpu->stacks.vector_busy[KSSI_STACK_REPORT]) {
-        cpu->machine->platform->nmi(cpu->machine, cpu->index); /* not in the middle of another report, or backtrace */
-        return;
-    }
     if (atomic_exchange(&cpu->dump_wanted, false))
         kssi_dump(cpu, tf);
     if ((tf->error & KSSI_NMI_STOP) && cpu->machine->stopping)
@@ -192,4 +186,17 @@ void kssi_nmi(struct kss_trap_frame *tf, void *arg)
         eoi_by_nmi(cpu, tf);
     else if (!waits_for_class(cpu))
         hard_lockup(cpu, tf);
+}
+
+void kssi_nmi(struct kss_trap_frame *tf, void *arg)
+{
+    struct kssi_cpu *cpu = kssi_this_cpu();
+    (void)arg;
+    if (cpu->reporting || cpu->walking || cpu->stacks.vector_busy[KSSI_STACK_REPORT]) {
+        cpu->machine->platform->nmi(cpu->machine, cpu->index); /* not in the middle of another report, or backtrace */
+        return;
+    }
+    cpu->own_nmi = true;
+    nmi(cpu, tf);
+    cpu->own_nmi = false;
 }

@@ -189,10 +189,10 @@ static int queue(struct kss_work *w, int index, uint64_t at)
         else
             append(q, w);
     }
-    kss_spin_unlock(&q->lock, false);
     if (idle && at)
-        kss_timer_arm_at(&w->timer, at);
-    else if (idle)
+        kss_timer_arm_at(&w->timer, at); /* under the lock: state and timer change together */
+    kss_spin_unlock(&q->lock, false);
+    if (idle && !at)
         kss_wake_up(&q->more, 1);
     kssi_irq_restore(on);
     return idle;
@@ -256,9 +256,9 @@ int kss_work_cancel(struct kss_work *w)
         unlink_item(q, w);
     __atomic_store_n(&w->state, IDLE, __ATOMIC_RELAXED);
     q->cancelled += was != IDLE;
-    kss_spin_unlock(&q->lock, false);
     if (was == DELAYED)
         kss_timer_cancel(&w->timer);
+    kss_spin_unlock(&q->lock, false);
     kssi_irq_restore(on);
     if (was == QUEUED)
         kss_wake_up(&q->flushed, 0); /* who waits for it to run waits for nothing */
@@ -300,9 +300,9 @@ static int flush(struct kss_work *w, const char *what)
     if (r == 0 && delayed)
         append(q, w);
     uint64_t number = w->state == QUEUED ? w->number : q->running == w ? q->running_number : 0;
-    kss_spin_unlock(&q->lock, false);
     if (r == 0 && delayed)
         kss_timer_cancel(&w->timer);
+    kss_spin_unlock(&q->lock, false);
     kssi_irq_restore(on);
     if (r < 0 || !number)
         return r;

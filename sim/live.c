@@ -188,6 +188,8 @@ static void *cpu_thread(void *arg)
     if (hw->error == 0) {
         kssi_cpu_main(hw->cpu);
         kssi_timers_delete(hw);
+    } else {
+        kss_machine_stop(hw->machine->machine); /* the others would wait for it */
     }
     atomic_store(&hw->host_tid, 0);
     hw->hot = NULL;
@@ -219,6 +221,7 @@ int kssi_host_thread(pthread_t *thread, void *(*fn)(void *), void *arg)
 static void join_cpu(struct kssi_hw_machine *h, unsigned index)
 {
     struct timespec t;
+    bool patient = true;
     do {
         clock_gettime(CLOCK_REALTIME, &t);
         t.tv_nsec += STOP_PATIENCE_NS;
@@ -226,10 +229,12 @@ static void join_cpu(struct kssi_hw_machine *h, unsigned index)
         t.tv_nsec %= 1000000000;
         if (pthread_timedjoin_np(h->cpu[index].thread, NULL, &t) == 0)
             return;
-        if (!kssi_machine_stopping(h->machine))
+        bool stopping = kssi_machine_stopping(h->machine);
+        if (!stopping)
             kssi_hostcall_refresh();
-        for (unsigned i = 0; i < h->cpus && kssi_machine_stopping(h->machine); i++)
+        for (unsigned i = 0; i < h->cpus && stopping && !patient; i++)
             kssi_pin_nmi(&h->cpu[i], KSSI_NMI_STOP);
+        patient = !stopping; /* from the stop on there is one whole wait at least */
     } while (true);
 }
 

@@ -38,6 +38,14 @@ static int run(struct kss_config *c, kss_user_fn fn)
     return status;
 }
 
+/* What goes wrong here goes wrong on CPU 0, where the lines are raised. */
+static struct kss_config one_cpu(void)
+{
+    struct kss_config c = test_config();
+    c.cpus = 1;
+    return c;
+}
+
 /* ---- non-maskable interrupts ------------------------------------------------------------------------ */
 
 static _Atomic unsigned nmis, in_user, in_kernel_off, stop_raising;
@@ -112,7 +120,7 @@ static long nmi_main(void *arg)
 /* The storm lands everywhere: in user code, with interrupts off, in entry, exit and gate, in the switch. */
 START_TEST(nmi_storm) /* REQ M2 */
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     struct kss_gate gate = { count_nmi, NULL, KSS_GATE_INTERRUPT, KSS_PRIV_KERNEL, 2 };
     pthread_t host;
     c.tick_hz = 2000;
@@ -166,7 +174,7 @@ static long soft_main(void *arg)
 
 START_TEST(soft_lockup)
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     c.tick_hz = 1000;
     c.watchdog.soft_lockup_ns = 20000000;
     ck_assert_int_eq(run(&c, soft_main), 0);
@@ -196,7 +204,7 @@ static long hard_main(void *arg)
 
 START_TEST(hard_lockup)
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     c.tick_hz = 1000;
     c.watchdog.hard_lockup_ns = 20000000;
     c.policy[KSS_REPORT_HARD_LOCKUP] = KSS_ACTION_CONTINUE;
@@ -211,7 +219,7 @@ END_TEST
 /* It would spin for ever: the machine is stopped under it, and the host goes on. */
 START_TEST(hard_lockup_stops_the_machine)
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     struct kss_machine *m;
     c.tick_hz = 1000;
     c.watchdog.hard_lockup_ns = 20000000;
@@ -261,7 +269,7 @@ static long eoi_main(void *arg)
 /* Also where the line has a higher priority than the timer's, so that no tick comes through. */
 START_TEST(missing_eoi) /* REQ I5 */
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     c.tick_hz = 1000;
     c.watchdog.eoi_ns = 10000000;
     machine = test_machine(&c);
@@ -286,7 +294,7 @@ static long spurious_main(void *arg)
 
 START_TEST(spurious)
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     struct kss_irq_stats s;
     machine = test_machine(&c);
     ck_assert_int_eq(test_run(machine, spurious_main, NULL), 0);
@@ -367,7 +375,7 @@ static long hung_main(void *arg)
 
 START_TEST(hung_task)
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     expected = _i ? KSS_REPORT_LOST_WAKEUP : KSS_REPORT_HUNG_TASK;
     kss_wait_queue_init(&queue, "disk");
     c.tick_hz = 1000;
@@ -414,7 +422,7 @@ static long quit_main(void *arg)
 
 START_TEST(sigquit_prints_all_stacks)
 {
-    struct kss_config c = test_config();
+    struct kss_config c = one_cpu();
     int ends[2], saved = dup(STDERR_FILENO);
     c.host_signals = true;
     cpus = c.cpus;

@@ -39,10 +39,11 @@ static long order_kernel(void *arg)
     (void)arg;
     for (long i = 0; i < SOME; i++)
         EXPECT_EQ(kss_work_init(&some[i], notes, (void *)i), 0);
-    bool on = kss_irq_save(); /* nothing runs before all of it is queued */
+    bool on = kss_irq_save(); /* nothing runs here before all of it is queued */
+    unsigned here = (unsigned)kss_cpu_id();
     for (int i = SOME; i-- > 0;) {
-        EXPECT_EQ(kss_work_queue_on(&some[i], 0), 1);
-        EXPECT_EQ(kss_work_queue_on(&some[i], 0), 0);
+        EXPECT_EQ(kss_work_queue_on(&some[i], here), 1);
+        EXPECT_EQ(kss_work_queue_on(&some[i], here), 0);
         EXPECT_EQ(kss_work_queue(&some[i]), 0);
         EXPECT(kss_work_pending(&some[i]), i);
     }

@@ -21,6 +21,11 @@ LIVE_TESTS += tests/live_kthread tests/live_timer tests/live_work
 LIVE_TESTS += tests/live_locks_spin tests/live_locks_mutex tests/live_locks_misuse tests/live_locks_sleep
 LIVE_TESTS += tests/live_smp tests/live_smp_move tests/live_smp_stop tests/live_smp_litmus
 LIVE_TESTS += tests/live_smp_stacks
+# Those that are as good on any number of CPUs (KSS_TEST_CPUS); the others are about what one does.
+SMP_TESTS = tests/live_smp tests/live_smp_move tests/live_smp_stop tests/live_smp_stacks tests/live_smp_litmus \
+	tests/live_wake tests/live_host_storm tests/live_process tests/live_kill tests/live_preempt tests/live_device \
+	tests/live_locks_spin tests/live_locks_mutex tests/live_locks_sleep tests/live_kthread tests/live_timer \
+	tests/live_work tests/live_route tests/live_latency
 check_PROGRAMS += $(LIVE_TESTS)
 TESTS += $(LIVE_TESTS)
 tests_live_stack_LDADD = $(TEST_LIBS)

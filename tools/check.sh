@@ -81,7 +81,7 @@ step "configure and build (fuzzer)" build _fuzz CC=clang CXX=clang++ CFLAGS="-O1
 step "fuzzer, 40 s" sh -c 'sh fuzz/make-corpus.sh "$1/corpus" && _fuzz/fuzz/fuzz_api -max_total_time=40 "$1/corpus"' sh "$log"
 step "soak, 60 s" env KSS_SOAK_SECONDS=60 make -C _gcc soak
 # shellcheck disable=SC2016 # make's variables
-step "make check, 4 CPUs" env KSS_TEST_CPUS=4 KSS_TEST_PREEMPTIONS=5000 make -C _gcc -j"$jobs" check 'TESTS=$(LIVE_TESTS)'
+step "make check, 4 CPUs" env KSS_TEST_CPUS=4 KSS_TEST_PREEMPTIONS=5000 make -C _gcc -j"$jobs" check 'TESTS=$(SMP_TESTS)'
 count_tests _gcc
 step "bench runs" sh -c 'make -C _gcc bench/kss_bench && _gcc/bench/kss_bench --rounds 1 --json'
 step "shell scripts" shellcheck bootstrap tools/quickstart.sh tools/check.sh tools/packages.sh tests/*.sh fuzz/*.sh
