@@ -146,7 +146,7 @@ uintptr_t kssi_ustack_alloc(struct kss_machine *m, size_t size, struct kssi_aren
     else if (a)
         low = kssi_arena_take(m, a);
     kss_spin_unlock(&m->tree_lock, on);
-    *arena = a;
+    *arena = low ? a : NULL; /* none: there is nothing to give back */
     return low;
 }
 
